@@ -1,0 +1,299 @@
+"""Bring trials to their next epoch: issue segments, apply what workers say, retry what fails.
+
+A *flow* is a generator that yields what it needs next (an `Advance`) and is resumed when every
+trial of it has got there, has failed or has diverged. The conductor keeps several flows open so
+that workers stay busy, and knows nothing of why trials are trained.
+
+Everything a flow needs to go on is in the ledger, so killing the driver at any instant and
+running the same flows again continues where the last durable border was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from service.ledger.records import SegmentRecord
+from service.messages import (
+    AnyMessage,
+    Began,
+    Border,
+    Failed,
+    Finished,
+    Interrupted,
+    Planned,
+    Progress,
+    SegmentOrder,
+)
+from service.search import retry
+from service.search.context import SearchContext, Stopped
+from service.search.packer import pack
+
+POLL_S = 0.2
+ENDED = {"done", "split", "failed", "cancelled"}
+TERMINAL = {"complete", "pruned", "diverged", "failed", "infeasible"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advance:
+    """A flow's wish: train these trials to `to_epoch`."""
+
+    round: int
+    batch: int
+    rung: int
+    trial_ids: tuple[int, ...]
+    to_epoch: int
+
+
+Flow = Generator[Advance, None, None]
+
+
+@dataclass
+class OpenFlow:
+    """A flow that waits for segments."""
+
+    number: int
+    flow: Flow
+    waiting_for: set[str] = field(default_factory=set)
+
+
+class Conductor:
+    """Run flows to their end over one executor."""
+
+    def __init__(self, context: SearchContext) -> None:
+        self._context = context
+        self._flows: dict[int, OpenFlow] = {}
+        self._waiting: list[tuple[int, SegmentRecord]] = []
+        self._running: dict[str, tuple[int, SegmentRecord]] = {}
+        self._leaders: dict[str, str] = {}  # signature -> segment that measures its plan
+        self._plans = dict(context.ledger.plans(context.search_id))
+        self._stopping: Stopped | None = None
+        self._last_look_s = 0.0
+
+    def run(self, flows: Iterator[Flow], *, max_open: int | None) -> None:
+        """Run every flow to its end.
+
+        Args:
+            flows: taken one by one; taking one may wait for a sampler.
+            max_open: flow k is taken only when flow k - max_open has ended, so that what a
+                sampler knows does not depend on timing; None: taken whenever a worker is idle.
+
+        Raises:
+            Stopped: the user, another process or the budget asked to stop; all is saved.
+        """
+        taken, exhausted = 0, False
+        while True:
+            while not exhausted and self._stopping is None and self._may_open(taken, max_open):
+                flow = next(flows, None)
+                if flow is None:
+                    exhausted = True
+                    break
+                self._open(taken, flow)
+                taken += 1
+            self._issue()
+            if not self._flows and (exhausted or self._stopping):
+                break
+            if self._stopping is not None and not self._running:
+                break
+            self._listen()
+        if self._stopping is not None:
+            raise self._stopping
+
+    def _may_open(self, taken: int, max_open: int | None) -> bool:
+        if max_open is None:
+            return len(self._running) + len(self._waiting) < self._context.executor.num_workers
+        return not self._flows or taken - min(self._flows) < max_open
+
+    def _open(self, number: int, flow: Flow) -> None:
+        self._flows[number] = OpenFlow(number, flow)
+        self._step(number)
+
+    def _step(self, number: int) -> None:
+        """Resume a flow until it has something to wait for, or ends."""
+        open_flow = self._flows[number]
+        for advance in open_flow.flow:
+            segments = self._segments_for(advance)
+            open_flow.waiting_for = {segment.segment_id for segment in segments}
+            self._waiting += [(number, segment) for segment in segments]
+            self._waiting.sort(key=lambda item: item[0])
+            if segments:
+                return
+        del self._flows[number]
+
+    def _segments_for(self, advance: Advance) -> list[SegmentRecord]:
+        """Return the unfinished segments of an advance, as first planned and recorded."""
+        ledger, search_id = self._context.ledger, self._context.search_id
+        scope = {"round": advance.round, "batch": advance.batch, "rung": advance.rung}
+        if not ledger.segments(search_id, **scope):
+            trials = ledger.trials(search_id, trial_ids=advance.trial_ids)
+            todo = [
+                trial
+                for trial in trials
+                if trial.state not in TERMINAL
+                and trial.epochs_done < advance.to_epoch
+                and not trial.stopped_early
+            ]
+            segments = pack(
+                todo,
+                self._context.signature_of,
+                self._plans,
+                round_=advance.round,
+                batch=advance.batch,
+                rung=advance.rung,
+                stop_epoch=advance.to_epoch,
+            )
+            ledger.add_segments(search_id, segments)
+        recorded = ledger.segments(search_id, **scope)
+        return [segment for segment in recorded if segment.state not in ENDED]
+
+    def _issue(self) -> None:
+        """Submit waiting segments while workers can take them, earlier flows first."""
+        executor = self._context.executor
+        spare = 1 if executor.num_workers > 1 else 0
+        held: list[tuple[int, SegmentRecord]] = []
+        while self._waiting and len(self._running) < executor.num_workers + spare:
+            if self._stopping is not None or self._should_stop():
+                return
+            number, segment = self._waiting.pop(0)
+            if self._waits_for_a_plan(segment):
+                held.append((number, segment))
+                continue
+            self._submit(number, segment)
+        self._waiting = held + self._waiting
+
+    def _waits_for_a_plan(self, segment: SegmentRecord) -> bool:
+        """Let one segment of an unknown signature measure a plan before the others start."""
+        signature = self._signature(segment)
+        if signature in self._plans:
+            return False
+        leader = self._leaders.setdefault(signature, segment.segment_id)
+        return leader != segment.segment_id
+
+    def _signature(self, segment: SegmentRecord) -> str:
+        first = self._context.ledger.trials(
+            self._context.search_id, trial_ids=segment.trial_ids[:1]
+        )[0]
+        return self._context.signature_of(first)
+
+    def _submit(self, number: int, segment: SegmentRecord) -> None:
+        context = self._context
+        trials = context.ledger.trials(context.search_id, trial_ids=segment.trial_ids)
+        todo = [trial for trial in trials if trial.state not in TERMINAL]
+        if not todo:
+            self._end(number, segment.segment_id, "done")
+            return
+        attempt = context.ledger.begin_attempt(context.search_id, segment.segment_id)
+        checkpoints = context.ledger.checkpoints(context.search_id, segment.trial_ids)
+        order = SegmentOrder(
+            search_id=context.search_id,
+            segment_id=segment.segment_id,
+            attempt=attempt,
+            trials=tuple(context.trial_of(trial) for trial in todo),
+            start=tuple(checkpoints.get(trial.trial_id) for trial in todo),
+            stop_epoch=segment.stop_epoch,
+            checkpoint_dir=str(context.checkpoint_dir),
+            plan=self._plans.get(context.signature_of(todo[0])),
+        )
+        context.ledger.update_trials(
+            context.search_id, [(trial.trial_id, {"state": "running"}) for trial in todo]
+        )
+        self._running[segment.segment_id] = (number, segment)
+        context.executor.submit(order)
+
+    def _listen(self) -> None:
+        """Apply what workers said, in one transaction, then act on it."""
+        context = self._context
+        messages = self._gather()
+        durable = [message for message in messages if not isinstance(message, Progress)]
+        if durable:
+            context.ledger.apply_many(durable)
+        for message in messages:
+            self._act(message)
+        if any(isinstance(message, Border) for message in messages):
+            context.energy.mark()
+        now = time.monotonic()
+        if now - self._last_look_s > 1.0:
+            self._last_look_s = now
+            context.energy.flush()
+            if self._stopping is None and self._should_stop():
+                context.executor.interrupt()
+        context.display.tick(context)
+
+    def _gather(self) -> list[AnyMessage]:
+        messages: list[AnyMessage] = []
+        message = self._context.executor.next_message(POLL_S)
+        while message is not None:
+            messages.append(message)
+            message = self._context.executor.next_message(0.0)
+        return messages
+
+    def _act(self, message: AnyMessage) -> None:
+        if isinstance(message, (Progress, Border)):
+            self._context.display.epochs(message.rows)
+        elif isinstance(message, Planned):
+            plan = self._context.ledger.put_plan(self._context.search_id, message.plan)
+            self._plans[plan.signature] = plan
+        elif isinstance(message, (Finished, Failed, Interrupted)):
+            running = self._running.pop(message.segment_id, None)
+            if running is None:
+                return
+            number, segment = running
+            if isinstance(message, Finished):
+                self._end(number, segment.segment_id, "done")
+            elif isinstance(message, Failed):
+                self._retry(number, segment, message)
+
+    def _end(self, number: int, segment_id: str, state: str) -> None:
+        """Record a segment's end, forget it, and resume its flow if it was the last."""
+        self._context.ledger.update_segment(self._context.search_id, segment_id, state=state)
+        self._leaders = {
+            signature: leader for signature, leader in self._leaders.items() if leader != segment_id
+        }
+        open_flow = self._flows[number]
+        open_flow.waiting_for.discard(segment_id)
+        if not open_flow.waiting_for:
+            self._step(number)
+
+    def _retry(self, number: int, segment: SegmentRecord, failed: Failed) -> None:
+        """Issue the segment again, split it, or fail its one trial, as `retry` decides."""
+        context = self._context
+        decision = retry.decide(segment, failed)
+        context.ledger.add_event(
+            context.search_id,
+            "retry",
+            {"segment": segment.segment_id, "error": failed.error, "decision": decision.reason},
+        )
+        if decision.again:
+            self._waiting.insert(0, (number, decision.again[0]))
+        elif decision.children:
+            children = decision.children
+            context.ledger.split_segment(context.search_id, segment.segment_id, children)
+            self._flows[number].waiting_for |= {child.segment_id for child in children}
+            self._waiting = [(number, child) for child in children] + self._waiting
+            self._end(number, segment.segment_id, "split")
+        else:
+            context.ledger.update_trials(
+                context.search_id,
+                [
+                    (trial_id, {"state": "failed", "reason": decision.reason})
+                    for trial_id in segment.trial_ids
+                ],
+            )
+            context.display.note(decision.reason)
+            self._end(number, segment.segment_id, "failed")
+
+    def _should_stop(self) -> bool:
+        """Look for a reason to end; remember it so that nothing new is started."""
+        if self._stopping is None:
+            self._stopping = self._context.reason_to_stop()
+        return self._stopping is not None
+
+
+def one_flow(advances: Sequence[Advance]) -> Iterator[Flow]:
+    """Return a source of one flow that makes the given advances in turn."""
+
+    def flow() -> Flow:
+        yield from advances
+
+    return iter([flow()])
