@@ -1,0 +1,81 @@
+"""Data sets that need no registering: from scikit-learn, from a generator, or from IDX files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from trainers.data.idx import load_idx_set
+from trainers.data.mnist1d import make_mnist1d
+from trainers.data.source import Source
+
+MOONS_SEED, MOONS_ROWS, MOONS_NOISE = 0, 1000, 0.2
+
+
+def load_digits() -> Source:
+    """1,797 handwritten digits [1, 8, 8], values 0 to 16 (UCI, through scikit-learn)."""
+    bunch = _sklearn().load_digits()
+    return _classes(bunch.images[:, None], bunch.target, bunch.target_names, "UCI digits")
+
+
+def load_breast_cancer() -> Source:
+    """569 x 30 measurements, 2 classes (UCI, through scikit-learn)."""
+    bunch = _sklearn().load_breast_cancer()
+    return _classes(bunch.data, bunch.target, bunch.target_names, "UCI breast cancer (Wisconsin)")
+
+
+def load_wine() -> Source:
+    """178 x 13 measurements, 3 classes (UCI, through scikit-learn)."""
+    bunch = _sklearn().load_wine()
+    return _classes(bunch.data, bunch.target, bunch.target_names, "UCI wine")
+
+
+def load_diabetes() -> Source:
+    """442 x 10 measurements and a number, disease progression (Efron et al., 2004)."""
+    bunch = _sklearn().load_diabetes(scaled=False)
+    return Source(
+        x=bunch.data.astype(np.float32),
+        y=bunch.target.astype(np.float32)[:, None],
+        task="regression",
+        notes={"origin": "diabetes (Efron et al., 2004), through scikit-learn"},
+    )
+
+
+def make_moons() -> Source:
+    """1,000 points of two interleaved half circles, made from a fixed seed."""
+    x, y = _sklearn().make_moons(MOONS_ROWS, noise=MOONS_NOISE, random_state=MOONS_SEED)
+    origin = f"scikit-learn's make_moons, noise {MOONS_NOISE}, seed {MOONS_SEED}"
+    return _classes(x, y, np.array(["upper", "lower"]), origin)
+
+
+BUILTIN: dict[str, Callable[[], Source]] = {
+    "digits": load_digits,
+    "mnist1d": make_mnist1d,
+    "mnist": partial(load_idx_set, "mnist"),
+    "fashion_mnist": partial(load_idx_set, "fashion_mnist"),
+    "breast_cancer": load_breast_cancer,
+    "wine": load_wine,
+    "diabetes": load_diabetes,
+    "moons": make_moons,
+}
+"""By name; those from IDX files raise DataError where the files are missing."""
+
+
+def _sklearn() -> Any:
+    """Import scikit-learn only when one of its sets is asked for: it costs most of a second."""
+    from sklearn import datasets
+
+    return datasets
+
+
+def _classes(x: np.ndarray, y: np.ndarray, names: np.ndarray, origin: str) -> Source:
+    return Source(
+        x=np.ascontiguousarray(x, dtype=np.float32),
+        y=y.astype(np.int64),
+        task="classification",
+        class_names=tuple(str(name) for name in names),
+        notes={"origin": origin},
+    )

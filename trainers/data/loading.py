@@ -1,0 +1,84 @@
+"""From a name and a split to a `Dataset`, once per process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from trainers.config import DataConfig
+from trainers.data.catalogue import find_source, source_key
+from trainers.data.dataset import Dataset, Scaler
+from trainers.data.source import Source
+from trainers.data.splitting import split_rows
+
+CACHED_DATASETS = 4
+
+
+def load(config: DataConfig) -> Dataset:
+    """Load, split and standardise the data that a trial names.
+
+    The result is cached per process by the configuration and the source's own hash. It lies on
+    the CPU; `Dataset.to` moves it.
+
+    Raises:
+        DataError: for an unknown name (with the nearest known one), a source that cannot be
+            read, or a split that leaves a part without rows.
+    """
+    return _load(config, source_key(config.name))
+
+
+@lru_cache(maxsize=CACHED_DATASETS)
+def _load(config: DataConfig, key: str) -> Dataset:
+    """Load; `key` only tells the cache which data the name stands for at present."""
+    return make_dataset(find_source(config.name), config)
+
+
+def make_dataset(source: Source, config: DataConfig) -> Dataset:
+    """Split a source and standardise every part by its training rows alone."""
+    train, val, test = split_rows(source, config)
+    x_train, y_train = source.x[train], source.y[train]
+    x_test = source.x_test if test is None else source.x[test]
+    y_test = source.y_test if test is None else source.y[test]
+    assert x_test is not None
+    assert y_test is not None
+    input_shape = source.x.shape[1:]
+    scaler = Scaler.fit(x_train) if config.standardise else Scaler.identity(input_shape)
+    target_scaler: Scaler | None = None
+    if source.task == "regression":
+        shape = source.y.shape[1:]
+        target_scaler = Scaler.fit(y_train) if config.standardise else Scaler.identity(shape)
+
+    def inputs(x: np.ndarray) -> torch.Tensor:
+        return scaler.apply(torch.from_numpy(x))
+
+    def targets(y: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(y)
+        return tensor if target_scaler is None else target_scaler.apply(tensor)
+
+    return Dataset(
+        name=config.name,
+        task=source.task,
+        input_shape=tuple(input_shape),
+        num_outputs=source.num_outputs,
+        x_train=inputs(x_train),
+        y_train=targets(y_train),
+        x_val=inputs(source.x[val]),
+        y_val=targets(source.y[val]),
+        class_names=source.class_names,
+        scaler=scaler,
+        target_scaler=target_scaler,
+        features=source.features,
+        sha256=_fingerprint(source, config),
+        num_rows=source.num_rows,
+        x_test_rows=inputs(x_test),
+        y_test_rows=targets(y_test),
+    )
+
+
+def _fingerprint(source: Source, config: DataConfig) -> str:
+    split = json.dumps(config.model_dump(mode="json", exclude={"name"}), sort_keys=True)
+    return hashlib.sha256(f"{source.sha256()}{split}".encode()).hexdigest()
