@@ -1,0 +1,167 @@
+"""Rules that hold between the parts of a search spec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from search_spaces import Choice, Space
+from search_spaces.constraints import METRICS
+from service.search.spec_explain import check_path
+from trainers.config import TrialConfig, flat, nested
+from trainers.errors import ConfigError, SpaceError, nearest
+
+if TYPE_CHECKING:
+    from service.search.spec import SearchSpec
+
+SECTIONS = tuple(TrialConfig.model_fields)
+NUM_PROBES = 32
+"""Random points of the space that are configured before a search starts."""
+
+_SET_ELSEWHERE = {
+    "train.epochs": "`rounds` and `train.epochs` set it",
+    "train.seed": "`rounds` and `finalists` set `seeds`",
+    "data.name": "results on different data cannot be compared",
+    "data.val_fraction": "results on different validation rows cannot be compared",
+    "data.test_fraction": "results on different validation rows cannot be compared",
+    "data.split_seed": "results on different validation rows cannot be compared",
+}
+
+
+def trial_sections(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the trial's own sections of a spec, nested; dotted keys are taken apart."""
+    own = {key: value for key, value in mapping.items() if str(key).split(".")[0] in SECTIONS}
+    if isinstance(own.get("data"), str):
+        own["data"] = {"name": own["data"]}
+    return nested(own)
+
+
+def refuse_fixed_and_searched(
+    fixed: Iterable[str], space: Iterable[str], derived: Iterable[str]
+) -> None:
+    """A path has one origin: a section, the space, or `derive`.
+
+    Raises:
+        SpaceError: naming the two places, so that their lines can be shown.
+
+    """
+    fixed, space, derived = set(fixed), set(space), set(derived)
+    for path in sorted(space & fixed):
+        raise SpaceError(
+            f"a path is either fixed or searched, but `{path}` and `space.{path}` are both given; "
+            "remove one"
+        )
+    for path in sorted(derived & (fixed | space)):
+        other = path if path in fixed else f"space.{path}"
+        raise SpaceError(
+            f"a derived path has no other value, but `derive.{path}` and `{other}` are both "
+            "given; remove one"
+        )
+
+
+def check_objectives(objectives: Mapping[str, str]) -> None:
+    """Metrics must be known and directions must be `minimize` or `maximize`."""
+    if not objectives:
+        raise ConfigError("`objectives` needs a metric, but is empty; try {val_error: minimize}")
+    for metric, direction in objectives.items():
+        if metric not in METRICS:
+            raise ConfigError(
+                f"`objectives.{metric}`: unknown metric `{metric}`{nearest(metric, METRICS)}"
+            )
+        if direction not in ("minimize", "maximize"):
+            raise ConfigError(
+                f"`objectives.{metric}` must be minimize or maximize, but got {direction!r}"
+                f"{nearest(str(direction), ('minimize', 'maximize'))}"
+            )
+
+
+def check_spec(spec: SearchSpec) -> None:
+    """Check everything that takes more than one part of a spec; no data is read.
+
+    Raises:
+        ConfigError: naming rule, value and next step.
+
+    """
+    fixed = [path for path, _ in flat(spec.base.to_mapping())]
+    for space in [spec.space, *(r.space for r in spec.rounds if r.space is not None)]:
+        refuse_fixed_and_searched(fixed, space, spec.derive)
+        _check_space_paths(spec, space)
+    for path, rule in spec.derive_rules.items():
+        for name, role in (
+            (path, "derive"),
+            *((read, f"derive.{path} reads") for read in rule.paths),
+        ):
+            _refuse(check_path(name, role, has_factory=spec.base.model.factory is not None))
+    if spec.rounds and spec.rounds[0].refine is not None and spec.start_from.trials is None:
+        raise ConfigError(
+            "`rounds.0.refine` needs evidence, but nothing comes before the first round; "
+            "remove it, or give `start_from.trials`"
+        )
+    _check_loss_is_comparable(spec)
+    _check_probes(spec)
+
+
+def _refuse(problem: str) -> None:
+    if problem:
+        raise ConfigError(problem)
+
+
+def _check_space_paths(spec: SearchSpec, space: Space) -> None:
+    for path, dimension in space.items():
+        _refuse(check_path(path, "space", has_factory=spec.base.model.factory is not None))
+        if path in _SET_ELSEWHERE:
+            raise SpaceError(
+                f"`space.{path}` cannot be searched: {_SET_ELSEWHERE[path]}; remove it"
+            )
+        values: tuple[Any, ...] = (
+            dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
+        )
+        for value in values:
+            problem = _field_problem(spec.base, path, value)
+            if problem:
+                raise SpaceError(
+                    f"`space.{path}` reaches {value!r}, but {problem}; "
+                    f"change {dimension.to_mapping()}"
+                )
+
+
+def _field_problem(base: TrialConfig, path: str, value: Any) -> str:
+    """Say what the field at `path` has against `value`; rules between fields are not asked."""
+    try:
+        TrialConfig.model_validate(nested({**dict(flat(base.to_mapping())), path: value}))
+    except ValidationError as error:
+        for fault in error.errors():
+            if ".".join(str(part) for part in fault["loc"]) == path:
+                return f"`{path}`: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+    return ""
+
+
+def _check_loss_is_comparable(spec: SearchSpec) -> None:
+    searched = "train.loss" in spec.space
+    if searched and any(metric in ("val_loss", "train_loss") for metric in spec.objectives):
+        raise SpaceError(
+            "`space.train.loss` cannot be searched for the objective of a loss: values of "
+            "different losses cannot be compared; use `objectives: {val_error: minimize}`"
+        )
+
+
+def _check_probes(spec: SearchSpec) -> None:
+    """Configure corners and random points, so that `derive` fails now and not at trial 300."""
+    space, rng = spec.space, np.random.default_rng(0)
+    corners = [space.from_unit([u] * len(space)) for u in (0.0, 1.0)]
+    for params in [*corners, *(space.sample(rng) for _ in range(NUM_PROBES if space else 0))]:
+        try:
+            spec.configure(params)
+        except ConfigError as error:
+            raise SpaceError(f"{error} (at the point {params} of the space)") from None
+    for index in range(len(spec.start_from.configs)):
+        spec.start_config(index)
+    baseline = spec.baseline_config()
+    if baseline is not None and baseline.data != spec.base.data:
+        raise ConfigError(
+            "`start_from.baseline` must use the search's own `data`, or the gain over it means "
+            f"nothing, but it has {baseline.data.model_dump(exclude_unset=True)}; remove its data"
+        )
