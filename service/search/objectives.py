@@ -281,14 +281,15 @@ def difference_interval(
             mean=mean, low=-math.inf, high=math.inf, num_values=1, confidence=confidence
         )
     # Welch-Satterthwaite: squared standard errors add, degrees of freedom are weighted by them.
-    squares = [float(np.var(side, ddof=1)) / len(side) for side in (first, second)]
-    freedom_parts = [
-        square**2 / (len(side) - 1) for square, side in zip(squares, (first, second), strict=True)
-    ]
-    half = 0.0
-    if sum(squares) > 0:
-        freedom = sum(squares) ** 2 / sum(freedom_parts)
-        half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(sum(squares))
+    sides = (first, second)
+    squares = [float(np.var(side, ddof=1)) / len(side) for side in sides]
+    total, half = sum(squares), 0.0
+    if total > 0:
+        shares = [square / total for square in squares]
+        freedom = 1 / sum(
+            share**2 / (len(side) - 1) for share, side in zip(shares, sides, strict=True)
+        )
+        half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(total)
     low, high = mean - half, mean + half
     return Interval(mean=mean, low=low, high=high, num_values=num_values, confidence=confidence)
 
