@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trainers.config import Activation
 
-_MODULES: dict[Activation, type[nn.Module]] = {
+MODULES: dict[Activation, type[nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
     "relu": nn.ReLU,
@@ -28,7 +28,7 @@ _FUNCTIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 
 def activation_module(name: Activation) -> nn.Module:
     """Return a fresh torch module of the activation; ELU has torch's default alpha 1."""
-    return _MODULES[name]()
+    return MODULES[name]()
 
 
 def activate(name: Activation, z: Tensor) -> Tensor:

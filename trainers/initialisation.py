@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 from trainers.config import InitConfig
 
 WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-NORM_LAYERS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 _PURPOSE = int.from_bytes(b"init", "big")
 """Second word of the generator's key, so that no other noise of the trial is the same."""
@@ -22,8 +22,8 @@ def initialise(model: nn.Module, init: InitConfig, activation: str, seed: int) -
 
     The draw depends on the seed and on the tensors' order and shapes alone: it is made in float64
     from a generator of its own, then cast, so that dtype and device change nothing but the
-    rounding. Linear and convolution layers follow `init.kind`; normalisations start as the
-    identity. Other modules start by their own `reset_parameters`, and parameters that belong to
+    rounding. Linear and convolution layers follow `init.kind`; normalisations and other
+    modules start by their own `reset_parameters` (for a normalisation: as the identity), and parameters that belong to
     no such module keep what the factory gave them. `init.scale` multiplies weights, not biases.
 
     Args:
@@ -36,8 +36,8 @@ def initialise(model: nn.Module, init: InitConfig, activation: str, seed: int) -
     for index, module in enumerate(model.modules()):
         if isinstance(module, WEIGHT_LAYERS):
             _initialise_layer(module, kind, init, _generator(seed, index))
-        elif isinstance(module, NORM_LAYERS) or hasattr(module, "reset_parameters"):
-            _reset_by_itself(module, seed, index)
+        elif hasattr(module, "reset_parameters"):
+            _reset_by_itself(module, _generator(seed, index))
 
 
 def automatic_kind(activation: str) -> tuple[str, str]:
@@ -101,12 +101,13 @@ def _initialise_layer(
             bias.copy_(torch.from_numpy(generator.uniform(-bound, bound, size=tuple(bias.shape))))
 
 
-def _reset_by_itself(module: nn.Module, seed: int, index: int) -> None:
-    """Call `reset_parameters` with torch's global generator lent and given back."""
-    word = int(_generator(seed, index).integers(2**63))
-    with torch.random.fork_rng():
-        torch.manual_seed(word)
-        module.reset_parameters()  # type: ignore[operator]
+def _reset_by_itself(module: nn.Module, generator: np.random.Generator) -> None:
+    """Call `reset_parameters` on a CPU copy, with torch's generator lent and given back."""
+    twin = copy.deepcopy(module).float().cpu()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(generator.integers(2**63)))
+        twin.reset_parameters()  # type: ignore[operator]
+    module.load_state_dict(twin.state_dict())
 
 
 def _generator(seed: int, index: int) -> np.random.Generator:

@@ -51,7 +51,7 @@ def make_moons() -> Source:
     return _classes(x, y, np.array(["upper", "lower"]), origin)
 
 
-BUILTIN: dict[str, Callable[[], Source]] = {
+LOADERS: dict[str, Callable[[], Source]] = {
     "digits": load_digits,
     "mnist1d": make_mnist1d,
     "mnist": partial(load_idx_set, "mnist"),
@@ -62,6 +62,18 @@ BUILTIN: dict[str, Callable[[], Source]] = {
     "moons": make_moons,
 }
 """By name; those from IDX files raise DataError where the files are missing."""
+
+BUILT_IN: dict[str, str] = {
+    "digits": "classification: 1,797 images 8 x 8, 10 classes",
+    "mnist1d": "classification: 5,000 signals of 40 points, 10 classes",
+    "mnist": "classification: 70,000 images 28 x 28, 10 classes (needs its files)",
+    "fashion_mnist": "classification: 70,000 images 28 x 28, 10 classes (needs its files)",
+    "breast_cancer": "classification: 569 rows of 30, 2 classes",
+    "wine": "classification: 178 rows of 13, 3 classes",
+    "diabetes": "regression: 442 rows of 10",
+    "moons": "classification: 1,000 points in the plane, 2 classes",
+}
+"""One line about each, for listings."""
 
 
 def _sklearn() -> Any:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trainers.errors import DataError
-from trainers.losses import Task
+from trainers.losses import Task, resolve_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,12 +91,12 @@ class Dataset:
     """Of the source's rows and of everything in `DataConfig`: equal data, equal split."""
     num_rows: int
     """Rows of the source, all parts together."""
-    x_test_rows: Tensor
-    y_test_rows: Tensor
+    _x_test: Tensor
+    _y_test: Tensor
 
     def test(self) -> tuple[Tensor, Tensor]:
         """Return the test rows (x, y): for finalists only; the caller counts each look."""
-        return self.x_test_rows, self.y_test_rows
+        return self._x_test, self._y_test
 
     def part(self, name: Literal["train", "val", "test"]) -> tuple[Tensor, Tensor]:
         """Return (x, y) of one part; `test` is `test()`."""
@@ -122,16 +122,22 @@ class Dataset:
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
 
-        return replace(self, **{name: moved(getattr(self, name)) for name in _TENSORS})
+        values: dict[str, Any] = {name: moved(getattr(self, name)) for name in _TENSORS}
+        return replace(self, **values)
 
-    def dummy_loss(self) -> float:
+    def dummy_loss(self, loss: Literal["auto", "cross_entropy", "half_mse"] = "auto") -> float:
         """Loss of the best constant answer that knows nothing of a row.
 
-        ln C for C classes under cross-entropy (lecture, p. 61); for numbers half the variance of
-        the training targets, summed over columns, which is the half-MSE of answering the mean.
+        ln C for C equally likely classes under cross-entropy (lecture, p. 61). Under half_mse it
+        is half the variance of the training targets, summed over columns, which is what answering
+        their mean costs; for classes the targets are one-hot.
         """
-        if self.task == "classification":
+        if resolve_loss(loss, self.task) == "cross_entropy":
             return math.log(self.num_outputs)
+        if self.task == "classification":
+            share = torch.bincount(self.y_train, minlength=self.num_outputs).double()
+            share /= len(self.y_train)
+            return 0.5 * float((share * (1 - share)).sum())
         return 0.5 * float(self.y_train.double().var(dim=0, correction=0).sum())
 
     def to_arrays(self) -> dict[str, Any]:
@@ -164,7 +170,7 @@ class Dataset:
         return cls(**values)
 
 
-_TENSORS = ("x_train", "y_train", "x_val", "y_val", "x_test_rows", "y_test_rows")
+_TENSORS = ("x_train", "y_train", "x_val", "y_val", "_x_test", "_y_test")
 
 
 def check_batch(dataset: Dataset, batch_size: int) -> None:

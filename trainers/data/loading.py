@@ -74,8 +74,8 @@ def make_dataset(source: Source, config: DataConfig) -> Dataset:
         features=source.features,
         sha256=_fingerprint(source, config),
         num_rows=source.num_rows,
-        x_test_rows=inputs(x_test),
-        y_test_rows=targets(y_test),
+        _x_test=inputs(x_test),
+        _y_test=targets(y_test),
     )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast, get_args
 
 import numpy as np
 import pandas as pd
 
-from trainers.data.dataset import Feature
 from trainers.data.encoding import check_features, encode, fit_features
 from trainers.data.source import Source
 from trainers.data.targets import read_targets
@@ -19,9 +19,10 @@ from trainers.losses import Task
 FEATURE_KEYS = ("X", "x", "data")
 """Names under which an .npz may hold its features."""
 IMAGE_CHANNELS = (1, 3, 4)
+TASKS: tuple[str, ...] = get_args(Task)
 
 
-def read_file(path: Path, target: str | Sequence[str], task: Task | None = None) -> Source:
+def read_file(path: Path, target: str | Sequence[str], task: str | None = None) -> Source:
     """Read, check and encode a file of rows.
 
     Raises:
@@ -40,10 +41,12 @@ def read_file(path: Path, target: str | Sequence[str], task: Task | None = None)
         )
     if path.stat().st_size == 0:
         raise DataError(f"`{path}` must hold rows, but the file is empty")
+    if task is not None and task not in TASKS:
+        raise DataError(f"the task must be one of {TASKS}, but got {task!r}{nearest(task, TASKS)}")
     targets = [target] if isinstance(target, str) else list(target)
     if not targets:
         raise DataError("data needs at least one target column, but got none; name it by --target")
-    return reader(path, targets, task)
+    return reader(path, targets, cast("Task | None", task))
 
 
 def _read_table(path: Path, targets: list[str], task: Task | None) -> Source:
@@ -125,7 +128,6 @@ def _read_npz(path: Path, targets: list[str], task: Task | None) -> Source:
         y=y.values,
         task=y.task,
         class_names=y.class_names,
-        features=_numbered(x) if x.ndim == 2 else (),
         notes={"origin": path.name, "task": y.reason, "layout": layout},
     )
 
@@ -137,10 +139,6 @@ def _columns(name: str, values: np.ndarray) -> list[pd.Series]:
     num_columns = values.shape[1]
     names = [name] if num_columns == 1 else [f"{name}[{column}]" for column in range(num_columns)]
     return [pd.Series(values[:, column], name=names[column]) for column in range(num_columns)]
-
-
-def _numbered(x: np.ndarray) -> tuple[Feature, ...]:
-    return tuple(Feature(column=f"x[{column}]") for column in range(x.shape[1]))
 
 
 def _features_of(x: np.ndarray, what: str) -> tuple[np.ndarray, str]:

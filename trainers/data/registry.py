@@ -18,13 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from trainers.data.builtin import BUILTIN
+from trainers.data.builtin import BUILT_IN
 from trainers.data.dataset import Feature
 from trainers.data.home import data_dir
 from trainers.data.reading import read_file
 from trainers.data.source import Source
 from trainers.errors import DataError
-from trainers.losses import Task
 
 META_FILE, ROWS_FILE = "meta.json", "rows.npz"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -35,7 +34,7 @@ def register(
     path: str | Path,
     target: str | Sequence[str],
     *,
-    task: Task | None = None,
+    task: str | None = None,
     home: str | Path | None = None,
 ) -> dict[str, Any]:
     """Copy a `.npz`, `.csv` or `.parquet` file to where workers read it, and describe it.
@@ -46,7 +45,7 @@ def register(
         name: how specs will call it.
         path: the file.
         target: the label or target column (or columns, or key of the .npz).
-        task: classification or regression; None: decided by the target's values.
+        task: `classification` or `regression`; None: decided by the target's values.
         home: folder to use in place of `$ISOFLOP_HOME`.
 
     Returns:
@@ -58,14 +57,13 @@ def register(
     """
     if not NAME_PATTERN.fullmatch(name):
         raise DataError(f"a data name must be letters, digits, `.`, `_` and `-`, but got {name!r}")
-    if name in BUILTIN:
+    if name in BUILT_IN:
         raise DataError(f"`{name}` is built in; register the file under another name")
     source = read_file(Path(path).expanduser(), target, task)
-    columns = [target] if isinstance(target, str) else list(target)
     meta = {
         "name": name,
         "sha256": source.sha256(),
-        "target": columns,
+        "target": target if isinstance(target, str) else ", ".join(target),
         "missing": 0,  # rows with missing values are refused, so none is ever stored
         **source.description(),
     }

@@ -33,7 +33,7 @@ def build_model(config: ModelConfig, input_shape: tuple[int, ...], num_outputs: 
             fails, or returns no module.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed CUDA too
         if config.factory is not None:
             return _build_by_factory(config, input_shape, num_outputs)
         return BUILTIN[config.kind](

@@ -1,0 +1,97 @@
+"""Floating-point operations and parameters, counted on the model itself rather than estimated."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from trainers.config import ModelConfig, TrialConfig
+from trainers.data import Dataset
+from trainers.models import build_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFlops:
+    """FLOPs of one batch; a multiplication and an addition count as two.
+
+    Only products of matrices and convolutions are counted, as `torch.utils.flop_counter` does.
+    """
+
+    forward: int
+    backward: int
+    batch_size: int
+
+    @property
+    def total(self) -> int:
+        """Forward and backward: what one training step of one batch costs."""
+        return self.forward + self.backward
+
+
+def count_params(model: nn.Module) -> tuple[int, int]:
+    """Return (all parameters, those outside embeddings); a tied tensor counts once.
+
+    Scaling laws differ in which of the two they mean (Kaplan et al., 2020 leave embeddings out;
+    Hoffmann et al., 2022 count them).
+    """
+    embeddings = {
+        id(module.weight)
+        for module in model.modules()
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag))
+    }
+    sizes = {id(parameter): parameter.numel() for parameter in model.parameters()}
+    total = sum(sizes.values())
+    return total, total - sum(sizes[key] for key in embeddings)
+
+
+def count_flops(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> ModelFlops:
+    """Count one training step's FLOPs by running it once on a copy of the model.
+
+    The backward pass does not reach the inputs, so the first layer costs less than the others.
+
+    Args:
+        model: any module from [B, *input_shape] to a tensor; it is not changed.
+        input_shape: shape of one row.
+        batch_size: rows B, at least 1.
+    """
+    model = copy.deepcopy(model).train()
+    first = next(model.parameters())
+    # Batch normalisation cannot train on one row; FLOPs are proportional to rows.
+    rows = max(batch_size, 2)
+    x = torch.zeros(rows, *input_shape, device=first.device, dtype=first.dtype)
+    # Dropout draws from the global generators; the caller's are left where they were.
+    devices = [first.device] if first.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), FlopCounterMode(display=False) as counter:
+        outputs = model(x)
+        forward = counter.get_total_flops()
+        outputs.sum().backward()
+        backward = counter.get_total_flops() - forward
+    return ModelFlops(
+        forward=forward * batch_size // rows,
+        backward=backward * batch_size // rows,
+        batch_size=batch_size,
+    )
+
+
+def flops_per_epoch(config: TrialConfig, dataset: Dataset) -> int:
+    """Return the FLOPs of training once on every training row; validation is not included."""
+    flops = _flops_of(
+        config.model.model_dump_json(exclude_unset=True),
+        dataset.input_shape,
+        dataset.num_outputs,
+        config.train.batch_size,
+    )
+    return math.ceil(flops.total / flops.batch_size * dataset.num_train)
+
+
+@lru_cache(maxsize=1024)
+def _flops_of(
+    model_json: str, input_shape: tuple[int, ...], num_outputs: int, batch_size: int
+) -> ModelFlops:
+    config = ModelConfig.model_validate_json(model_json)
+    return count_flops(build_model(config, input_shape, num_outputs), input_shape, batch_size)
