@@ -12,7 +12,15 @@ from service.search.samplers import inline
 from service.search.samplers.choosing import choose_batch_size, resolve_sampler
 from service.search.samplers.inline import Proposer
 from service.search.samplers.study import evidence
-from service.search.samplers.told import Ask, Asked, Params, Told, batch_seed, params_key
+from service.search.samplers.told import (
+    Ask,
+    Asked,
+    Exhausted,
+    Params,
+    Told,
+    batch_seed,
+    params_key,
+)
 
 Refuse: TypeAlias = Callable[[Mapping[str, Any]], str | None]
 """Says why a configuration may not be tried (known before training, e.g. too many parameters),
@@ -22,7 +30,7 @@ _TRIES = 20
 """Proposals of one sampler for one place before the place is filled at random."""
 _RANDOM_TRIES = 1000
 """Random draws for one place before the space counts as exhausted."""
-_DEFAULT_OBJECTIVES = (Objective(metric="val_error"),)
+DEFAULT_OBJECTIVES = (Objective(metric="val_error"),)
 
 
 def ask(
@@ -31,7 +39,7 @@ def ask(
     told: Sequence[Told],
     n: int,
     seed: int,
-    objectives: Sequence[Objective] = _DEFAULT_OBJECTIVES,
+    objectives: Sequence[Objective] = DEFAULT_OBJECTIVES,
     *,
     round_index: int = 0,
     batch: int = 0,
@@ -62,10 +70,11 @@ def ask(
         refuse: rule for what may be asked. What it refuses is never told as a bad result.
 
     Returns:
-        Fewer than `n`, with `exhausted` saying why, where nothing new is left: a finite space
+        Fewer than `n`, with `exhausted` saying why, where little new is left: a finite space
         or a grid is then known to be tried whole.
 
     Raises:
+        Exhausted: if not even one new configuration is left.
         ConfigError: for an unknown sampler, or a grid over an interval without grid points.
 
     """
@@ -102,6 +111,8 @@ def ask(
         )
     picker = _Picker(space, taken, refuse, stream, complete_list=name == "grid")
     asks = picker.pick(source, n)
+    if n > 0 and not asks:
+        raise Exhausted(picker.exhausted)
     return Asked(
         asks=tuple(asks),
         exhausted=picker.exhausted,

@@ -37,7 +37,7 @@ def choose_sampler(
     space: Space,
     num_trials: int,
     objectives: Sequence[Objective],
-    epochs: int,
+    epochs: int | None,
     round_index: int = 0,
 ) -> tuple[str, str]:
     """Choose for `sampler: auto`.
@@ -46,7 +46,7 @@ def choose_sampler(
         space: the round's space.
         num_trials: the round's number of configurations.
         objectives: one or several.
-        epochs: horizon of the round's trials.
+        epochs: horizon of the round's trials; None where the base configuration says it.
         round_index: 0 is the coarse round, from which the space is refined.
 
     Returns:
@@ -67,7 +67,7 @@ def choose_sampler(
             return "nsga2", f"{len(objectives)} objectives and {num_trials} trials: 8 generations"
         return "tpe", f"{len(objectives)} objectives, but too few trials for NSGA-II (needs 400)"
     numeric = not any(isinstance(d, Choice) or d.when for d in space.values())
-    if numeric and num_trials <= 64 and epochs >= 50:
+    if numeric and num_trials <= 64 and (epochs or 0) >= 50:
         return "gp", (
             f"{num_trials} long trials ({epochs} epochs) over numbers only: a Gaussian process "
             "learns most from each, and its second an ask does not matter here"
@@ -127,3 +127,8 @@ def choose_batch_size(sampler: str, num_trials: int) -> tuple[int, str]:
         f"{num_trials} trials in batches of {size}: small enough to learn from about "
         f"{-(-num_trials // size)} batches, large enough to fill a pack"
     )
+
+
+def batch_size_for(sampler: str, num_trials: int) -> int:
+    """Return `choose_batch_size` without its reason."""
+    return choose_batch_size(sampler, num_trials)[0]

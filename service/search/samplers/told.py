@@ -8,6 +8,8 @@ from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 
+from trainers.errors import IsoflopError
+
 ToldState = Literal["complete", "pruned", "running", "diverged", "infeasible", "failed"]
 """failed: its worker died, so nothing is known about the configuration."""
 
@@ -57,7 +59,7 @@ class Asked(Sequence[Ask]):
     """The sampler that was used, after any fall-back."""
     reason: str = ""
     """Why another sampler than the one named was used; empty if it was not."""
-    seconds: float = 0.0
+    seconds: float = field(default=0.0, compare=False)
     """How long the asking took."""
 
     def __len__(self) -> int:
@@ -72,6 +74,10 @@ class Asked(Sequence[Ask]):
     def __getitem__(self, index: slice) -> Sequence[Ask]: ...
     def __getitem__(self, index: int | slice) -> Ask | Sequence[Ask]:
         return self.asks[index]
+
+
+class Exhausted(IsoflopError):
+    """Every configuration that may be tried has been; the message says of what."""
 
 
 def params_key(params: Params) -> tuple[tuple[str, bool, Any], ...]:
