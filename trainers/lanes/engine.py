@@ -1,0 +1,71 @@
+"""What a tier offers to the training loop: gradients into flat rows, and outputs.
+
+The loop, the optimizers and the penalties see flat rows only, so they are the same code whichever
+tier computes the gradients. W is the number of lanes of a fuse group, B the rows of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from trainers.config import ModelConfig
+from trainers.lanes.flat import FlatLayout
+
+LaneBuffers = Mapping[str, Tensor]
+"""Buffers by name, stacked: [W, *shape]."""
+
+
+class BoundLanes(Protocol):
+    """One fuse group's gradients and outputs."""
+
+    def gradients(self, x: Tensor, target: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        """Write gradients of the mean loss into the flat rows; return each lane's loss, [W].
+
+        Args:
+            x: [W, B, *row], as `Engine.inputs` made them.
+            target: [W, B, *row], as `Engine.targets` made them; may be overwritten.
+            masks: One [W, B, *shape] per dropout, or none where no lane drops anything.
+        """
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return every lane's outputs in evaluation, [W, N, num_outputs], for shared x [N, ...]."""
+
+
+class Engine(Protocol):
+    """A tier, prepared for one signature."""
+
+    tier: str
+    layout: FlatLayout
+    """Of the rows it works on."""
+    canonical: FlatLayout
+    """Of the rows in checkpoints."""
+    dropout_shapes: list[tuple[int, ...]]
+    """What one row of each dropout's input looks like."""
+
+    def dropout_rates(self, config: ModelConfig) -> list[float]:
+        """Return one lane's rate for each dropout."""
+
+    def to_canonical(self, rows: Tensor) -> Tensor:
+        """Return working rows [L, P] as canonical rows."""
+
+    def from_canonical(self, rows: Tensor) -> Tensor:
+        """Return canonical rows as working rows [L, P]."""
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Return a data set's inputs as `gradients` and `outputs` read them, [N, *row]."""
+
+    def targets(self, y: Tensor) -> Tensor:
+        """Return a data set's targets as `gradients` reads them, [N, *row]."""
+
+    def bind(
+        self,
+        params: Tensor,
+        grads: Tensor,
+        buffers: LaneBuffers,
+        configs: Sequence[ModelConfig],
+        smoothing: Sequence[float],
+    ) -> BoundLanes:
+        """Bind a group of W lanes: rows [W, P], buffers, and each lane's own numbers."""

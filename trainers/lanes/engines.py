@@ -1,0 +1,60 @@
+"""Which tiers can train a model, and how each is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+from trainers.config import TrialConfig
+from trainers.data import Dataset
+from trainers.errors import ConfigError
+from trainers.lanes.engine import Engine
+from trainers.lanes.mlp_kernels import MlpKernels
+from trainers.losses import resolve_loss
+
+Tier = Literal["kernels", "vmap", "lane_by_lane"]
+
+
+def make_engine(
+    tier: Tier, template: nn.Module, configs: Sequence[TrialConfig], dataset: Dataset
+) -> Engine:
+    """Return the engine of a tier for trials of one signature.
+
+    Args:
+        tier: As in the execution plan.
+        template: The model as it was built, on the CPU, in the dtype that is trained in.
+        configs: The trials' configurations.
+        dataset: For the task.
+    """
+    config = configs[0]
+    loss = resolve_loss(config.train.loss, dataset.task)
+    return MlpKernels(template, config.model, loss, torch_dtype(config.train.precision))
+
+
+def torch_dtype(precision: str) -> torch.dtype:
+    """Return the dtype of parameters; bf16 keeps them in float32 and multiplies in bf16."""
+    return torch.float64 if precision == "float64" else torch.float32
+
+
+def resolve_device(device: str) -> tuple[str, str]:
+    """Return (device, reason) for auto, cpu or cuda.
+
+    Raises:
+        ConfigError: where CUDA is asked for and torch sees none.
+    """
+    visible = torch.cuda.is_available()
+    if device == "auto":
+        if visible:
+            return "cuda", f"auto: torch sees {torch.cuda.get_device_name()}"
+        return "cpu", "auto: torch sees no CUDA device"
+    if device == "cuda" and not visible:
+        raise ConfigError(
+            "device `cuda` needs a CUDA device and torch's CUDA build, but torch "
+            f"{torch.__version__} sees none; use `auto` or `cpu`"
+        )
+    if device not in ("cpu", "cuda"):
+        raise ConfigError(f"device must be auto, cpu or cuda, but got {device!r}")
+    return device, f"asked for: {device}"

@@ -1,0 +1,341 @@
+"""Written-out forward and backward passes of stacked multilayer perceptrons.
+
+No autograd and no module is involved: W lanes go through each matrix product in one batched call,
+and gradients are written straight into the lanes' flat rows. What makes it fast was measured:
+
+- outputs are padded to a multiple of 16, because narrow products run at a sixth of the rate;
+- workspaces are reused from step to step, so that they stay in the cache;
+- activations and their derivatives work in place.
+
+Padded outputs have weights 0 and get gradients 0, so they stay 0 under every update rule. A
+product of one lane does not depend on how many lanes go along, so neither does a result.
+
+Shapes: W lanes of the group, B rows of a batch, D inputs, H hidden units, K padded outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from trainers.config import ModelConfig
+from trainers.lanes.engine import LaneBuffers
+from trainers.lanes.flat import FlatLayout
+from trainers.losses import LossKind
+
+_aten = torch.ops.aten
+
+OUTPUT_MULTIPLE = 16
+_ROW_ALIGNMENT = 16
+# Far below any logit, yet finite: 0 * it is 0, where 0 * -inf would be NaN.
+_PADDED_LOGIT = -1e30
+
+
+class MlpKernels:
+    """The `kernels` tier: everything that is the same for all groups of a pack.
+
+    Args:
+        module: A `trainers.models.Mlp` as it was built; only its structure is read.
+        config: The section `model` that it was built from.
+        loss: Which loss is trained on.
+    """
+
+    tier = "kernels"
+
+    def __init__(
+        self, module: nn.Module, config: ModelConfig, loss: LossKind, dtype: torch.dtype
+    ) -> None:
+        linears = [(n, m) for n, m in module.named_modules() if isinstance(m, nn.Linear)]
+        norms = [(n, m) for n, m in module.named_modules() if isinstance(m, nn.BatchNorm1d)]
+        self.linear_names = [name for name, _ in linears]
+        self.norm_names = [name for name, _ in norms]
+        self.norm_eps = [norm.eps for _, norm in norms]
+        self.config = config
+        self.loss = loss
+        self.num_outputs = linears[-1][1].out_features
+        self.padded_outputs = -(-self.num_outputs // OUTPUT_MULTIPLE) * OUTPUT_MULTIPLE
+        self.canonical = FlatLayout.of(module)
+        shapes = {entry.name: entry.shape for entry in self.canonical.entries}
+        for suffix in ("weight", "bias"):
+            name = f"{self.linear_names[-1]}.{suffix}"
+            shapes[name] = (self.padded_outputs, *shapes[name][1:])
+        self.layout = FlatLayout.from_shapes(shapes, align=_ROW_ALIGNMENT)
+        self._positions = self.canonical.positions_in(self.layout)
+        self.dropout_shapes = [(config.width,)] * config.depth
+        self._dtype = dtype
+        self._workspaces: dict[tuple[int, int, torch.device], _Workspace] = {}
+
+    def dropout_rates(self, config: ModelConfig) -> list[float]:
+        """Return one lane's rate for each dropout."""
+        return [config.dropout] * config.depth
+
+    def to_canonical(self, rows: Tensor) -> Tensor:
+        """Return padded rows [L, P] as rows of the canonical layout."""
+        return rows.index_select(1, self._positions.to(rows.device))
+
+    def from_canonical(self, rows: Tensor) -> Tensor:
+        """Return canonical rows as padded rows [L, P]."""
+        padded = rows.new_zeros(len(rows), self.layout.size)
+        return padded.index_copy_(1, self._positions.to(rows.device), rows)
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Return rows as the kernels read them: [N, D]."""
+        return x.reshape(len(x), -1).to(self._dtype).contiguous()
+
+    def targets(self, y: Tensor) -> Tensor:
+        """Return one-hot classes, or numbers, padded: [N, K]."""
+        target = torch.zeros(len(y), self.padded_outputs, dtype=self._dtype, device=y.device)
+        if y.is_floating_point():
+            target[:, : self.num_outputs] = y
+        else:
+            target.scatter_(1, y[:, None], 1.0)
+        return target
+
+    def bind(
+        self,
+        params: Tensor,
+        grads: Tensor,
+        buffers: LaneBuffers,
+        configs: Sequence[ModelConfig],
+        smoothing: Sequence[float],
+    ) -> BoundMlp:
+        """Return the kernels for W lanes: views into their rows, ready to be called."""
+        return BoundMlp(self, params, grads, buffers, configs, smoothing)
+
+    def workspace(self, num_lanes: int, num_rows: int, device: torch.device) -> _Workspace:
+        """Return the buffers of one batch shape, shared by all groups."""
+        key = (num_lanes, num_rows, device)
+        if key not in self._workspaces:
+            self._workspaces[key] = _Workspace(self, num_lanes, num_rows, device, self._dtype)
+        return self._workspaces[key]
+
+
+class _Workspace:
+    """Buffers of one batch shape: W lanes, B rows."""
+
+    def __init__(
+        self,
+        kernels: MlpKernels,
+        num_lanes: int,
+        num_rows: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        def empty(*shape: int) -> Tensor:
+            return torch.empty(num_lanes, num_rows, *shape, dtype=dtype, device=device)
+
+        width, depth = kernels.config.width, kernels.config.depth
+        self.activations = [empty(width) for _ in range(depth)]
+        self.dropped = [empty(width) for _ in range(depth)]
+        self.normalised = [empty(width) for _ in kernels.norm_names]
+        self.scaled = [empty(width) for _ in kernels.norm_names]
+        self.deltas = [empty(width) for _ in range(min(depth, 2))]
+        self.logits = empty(kernels.padded_outputs)
+        self.log_p = empty(kernels.padded_outputs)
+        self.target = empty(kernels.padded_outputs)
+
+
+@dataclass
+class _Tape:
+    """What the backward pass needs from the forward pass, layer by layer."""
+
+    inputs: list[Tensor] = field(default_factory=list)
+    activations: list[Tensor] = field(default_factory=list)
+    inverse_std: list[Tensor] = field(default_factory=list)
+
+
+class BoundMlp:
+    """The kernels of one group of W lanes, bound to views of their rows."""
+
+    def __init__(
+        self,
+        kernels: MlpKernels,
+        params: Tensor,
+        grads: Tensor,
+        buffers: LaneBuffers,
+        configs: Sequence[ModelConfig],
+        smoothing: Sequence[float],
+    ) -> None:
+        self._kernels = kernels
+        self._num_lanes = len(params)
+        self._activation = kernels.config.activation
+        self._place = kernels.config.batch_norm
+        layout = kernels.layout
+        values, slopes = layout.views(params), layout.views(grads)
+        names = kernels.linear_names
+        self._weights = [values[f"{name}.weight"] for name in names]  # [W, out, in]
+        self._weights_t = [weight.transpose(1, 2) for weight in self._weights]
+        self._biases = [values[f"{name}.bias"].unsqueeze(1) for name in names]  # [W, 1, out]
+        self._weight_grads = [slopes[f"{name}.weight"] for name in names]
+        self._bias_grads = [slopes[f"{name}.bias"] for name in names]  # [W, out]
+        norms = kernels.norm_names
+        self._gammas = [values[f"{name}.weight"].unsqueeze(1) for name in norms]  # [W, 1, H]
+        self._betas = [values[f"{name}.bias"].unsqueeze(1) for name in norms]
+        self._gamma_grads = [slopes[f"{name}.weight"] for name in norms]  # [W, H]
+        self._beta_grads = [slopes[f"{name}.bias"] for name in norms]
+        self._running_means = [buffers[f"{name}.running_mean"] for name in norms]  # [W, H]
+        self._running_vars = [buffers[f"{name}.running_var"] for name in norms]
+        self._num_batches = [buffers[f"{name}.num_batches_tracked"] for name in norms]  # [W]
+        column = torch.tensor([config.running_momentum for config in configs], dtype=torch.float64)
+        self._momentum = column[:, None].to(params)  # [W, 1]
+        self._smoothing = None
+        if any(smoothing) and not (kernels.loss == "half_mse" and kernels.num_outputs == 1):
+            self._smoothing = torch.tensor(smoothing, dtype=torch.float64)[:, None, None].to(params)
+        self._padding = None
+        if kernels.loss == "cross_entropy" and kernels.padded_outputs > kernels.num_outputs:
+            self._padding = params.new_zeros(kernels.padded_outputs)
+            self._padding[kernels.num_outputs :] = _PADDED_LOGIT
+
+    def gradients(self, x: Tensor, target: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        """Write the mean loss's gradient into the flat rows and return the loss of each lane, [W].
+
+        Args:
+            x: [W, B, D].
+            target: Padded targets [W, B, K]; overwritten.
+            masks: One [W, B, H] per hidden layer, or none at all.
+        """
+        work = self._kernels.workspace(self._num_lanes, x.shape[1], x.device)
+        logits, tape = self._forward(x, masks, work)
+        loss, delta = self._loss(logits, target, work)
+        self._backward(delta, tape, masks, work)
+        return loss
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return logits or numbers of every lane in evaluation, [W, N, outputs], for x [N, D]."""
+        h = x.expand(self._num_lanes, *x.shape)
+        for layer in range(self._kernels.config.depth):
+            z = torch.baddbmm(self._biases[layer], h, self._weights_t[layer])
+            if self._place == "before":
+                z = self._normalise_by_running(layer, z)
+            h = _activate(self._activation, z)
+            if self._place == "after":
+                h = self._normalise_by_running(layer, h)
+        out = torch.baddbmm(self._biases[-1], h, self._weights_t[-1])
+        return out[..., : self._kernels.num_outputs]
+
+    def _forward(
+        self, x: Tensor, masks: Sequence[Tensor], work: _Workspace
+    ) -> tuple[Tensor, _Tape]:
+        tape = _Tape()
+        h = x
+        for layer, z in enumerate(work.activations):
+            tape.inputs.append(h)
+            torch.baddbmm(self._biases[layer], h, self._weights_t[layer], out=z)
+            if self._place == "before":
+                z = self._normalise_by_batch(layer, z, work, tape)
+            h = _activate(self._activation, z)
+            tape.activations.append(h)
+            if self._place == "after":
+                h = self._normalise_by_batch(layer, h, work, tape)
+            if masks:
+                h = torch.mul(h, masks[layer], out=work.dropped[layer])
+        tape.inputs.append(h)
+        bias = self._biases[-1] if self._padding is None else self._biases[-1] + self._padding
+        return torch.baddbmm(bias, h, self._weights_t[-1], out=work.logits), tape
+
+    def _loss(self, logits: Tensor, target: Tensor, work: _Workspace) -> tuple[Tensor, Tensor]:
+        """Return the loss of each lane [W] and its gradient by the logits [W, B, K]."""
+        num_rows = logits.shape[1]
+        if self._smoothing is not None:
+            uniform = self._smoothing / self._kernels.num_outputs
+            target.mul_(1 - self._smoothing)
+            target[..., : self._kernels.num_outputs].add_(uniform)
+        if self._kernels.loss == "cross_entropy":
+            torch._log_softmax(logits, -1, False, out=work.log_p)
+            loss = torch.mul(target, work.log_p, out=work.logits).flatten(1).sum(1).div_(-num_rows)
+            delta = work.log_p.exp_()
+            # exp(log softmax) is 0 in padded columns, and so is their target.
+            return loss, delta.sub_(target).mul_(1 / num_rows)
+        delta = logits.sub_(target)
+        loss = torch.mul(delta, delta, out=work.log_p).flatten(1).sum(1).div_(2 * num_rows)
+        return loss, delta.mul_(1 / num_rows)
+
+    def _backward(
+        self, delta: Tensor, tape: _Tape, masks: Sequence[Tensor], work: _Workspace
+    ) -> None:
+        for layer in range(len(self._weights) - 1, -1, -1):
+            torch.bmm(delta.transpose(1, 2), tape.inputs[layer], out=self._weight_grads[layer])
+            torch.sum(delta, 1, out=self._bias_grads[layer])
+            if layer == 0:
+                return
+            below = layer - 1
+            delta = torch.bmm(delta, self._weights[layer], out=work.deltas[below % 2])
+            if masks:
+                delta.mul_(masks[below])
+            if self._place == "after":
+                self._normalise_backward(below, delta, work, tape)
+            _activation_backward(self._activation, delta, tape.activations[below])
+            if self._place == "before":
+                self._normalise_backward(below, delta, work, tape)
+
+    def _normalise_by_batch(self, layer: int, z: Tensor, work: _Workspace, tape: _Tape) -> Tensor:
+        """Normalise z [W, B, H] over its rows and update the running statistics.
+
+        As `nn.BatchNorm1d`: the biased variance normalises, the unbiased one is remembered.
+        """
+        num_rows = z.shape[1]
+        mean = z.mean(1, keepdim=True)  # [W, 1, H]
+        hat = torch.sub(z, mean, out=work.normalised[layer])
+        variance = torch.mul(hat, hat, out=work.scaled[layer]).mean(1, keepdim=True)
+        inverse_std = (variance + self._kernels.norm_eps[layer]).rsqrt_()
+        hat.mul_(inverse_std)
+        tape.inverse_std.append(inverse_std)
+        keep, unbiased = 1 - self._momentum, num_rows / max(num_rows - 1, 1)
+        self._running_means[layer].mul_(keep).add_(mean.squeeze(1) * self._momentum)
+        self._running_vars[layer].mul_(keep).add_(
+            variance.squeeze(1).mul_(unbiased) * self._momentum
+        )
+        self._num_batches[layer].add_(1)
+        return torch.mul(hat, self._gammas[layer], out=work.scaled[layer]).add_(self._betas[layer])
+
+    def _normalise_backward(
+        self, layer: int, delta: Tensor, work: _Workspace, tape: _Tape
+    ) -> None:
+        """Turn the gradient by the normalised output into that by the input, in place.
+
+        With n rows: dx = gamma / std * (d - mean(d) - hat * mean(d * hat)).
+        """
+        num_rows = delta.shape[1]
+        hat = work.normalised[layer]
+        product = delta * hat
+        torch.sum(product, 1, out=self._gamma_grads[layer])
+        torch.sum(delta, 1, out=self._beta_grads[layer])
+        mean_product = self._gamma_grads[layer].unsqueeze(1) / num_rows
+        mean_delta = self._beta_grads[layer].unsqueeze(1) / num_rows
+        torch.mul(hat, mean_product, out=product)
+        delta.sub_(mean_delta).sub_(product)
+        delta.mul_(self._gammas[layer] * tape.inverse_std[layer])
+
+    def _normalise_by_running(self, layer: int, z: Tensor) -> Tensor:
+        mean = self._running_means[layer].unsqueeze(1)
+        variance = self._running_vars[layer].unsqueeze(1)
+        inverse_std = (variance + self._kernels.norm_eps[layer]).rsqrt_()
+        return z.sub_(mean).mul_(inverse_std * self._gammas[layer]).add_(self._betas[layer])
+
+
+def _activate(name: str, z: Tensor) -> Tensor:
+    """Apply the activation in place."""
+    if name == "relu":
+        return z.relu_()
+    if name == "tanh":
+        return z.tanh_()
+    if name == "sigmoid":
+        return z.sigmoid_()
+    if name == "elu":
+        return nn.functional.elu_(z)
+    return z
+
+
+def _activation_backward(name: str, delta: Tensor, a: Tensor) -> None:
+    """Multiply delta by g'(z), in place, from the activation's output a = g(z)."""
+    if name == "relu":
+        _aten.threshold_backward.grad_input(delta, a, 0, grad_input=delta)
+    elif name == "tanh":
+        _aten.tanh_backward.grad_input(delta, a, grad_input=delta)
+    elif name == "sigmoid":
+        _aten.sigmoid_backward.grad_input(delta, a, grad_input=delta)
+    elif name == "elu":
+        _aten.elu_backward.grad_input(delta, 1.0, 1.0, 1.0, True, a, grad_input=delta)

@@ -1,0 +1,30 @@
+"""How packs of one signature are run on this machine, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trainers.data import Dataset
+from trainers.lanes.engines import resolve_device
+from trainers.lanes.signature import signature
+from trainers.trial import ExecutionPlan, Trial
+
+
+def make_plan(
+    trials: Sequence[Trial],
+    dataset: Dataset,
+    device: str = "auto",
+    memory_limit_bytes: int | None = None,
+) -> ExecutionPlan:
+    """Return the plan."""
+    chosen, why = resolve_device(device)
+    return ExecutionPlan(
+        signature=signature(trials[0].config, dataset),
+        tier="kernels",
+        fuse_width=16,
+        max_lanes=256,
+        num_threads=1,
+        dtype=trials[0].config.train.precision,
+        device=chosen,
+        reasons={"device": why},
+    )

@@ -1,0 +1,193 @@
+"""The lanes of a pack in memory: stacked tensors, and each lane's own progress."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from trainers.errors import CheckpointError
+from trainers.initialisation import initialise
+from trainers.lanes.engine import Engine
+from trainers.lanes.state import BEST, BUFFER, PARAMS, SLOT, LaneState
+from trainers.optimizers import SLOTS
+from trainers.trial import LaneStatus, Trial
+
+
+@dataclass
+class LaneProgress:
+    """Where one trial is; changed in place as it trains."""
+
+    trial: Trial
+    epoch: int = 0
+    """Epochs completed."""
+    status: LaneStatus = "running"
+    reason: str = ""
+    counters: dict[str, float] = field(default_factory=lambda: {"step": 0.0})
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
+        return int(self.counters["step"])
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights of the best epoch are kept beside the last ones."""
+        return self.trial.config.regularisation.early_stopping.restore_best
+
+
+class StackedLanes:
+    """L lanes in rows: parameters, optimizer state, buffers, best weights.
+
+    Rows stand in the order of `lanes`, which `arrange` may change; `states` and `in_order` always
+    answer in the order of the trials given.
+    """
+
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        start: Sequence[LaneState | None],
+        engine: Engine,
+        template: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._engine = engine
+        self._position = {trial.trial_id: index for index, trial in enumerate(trials)}
+        canonical = torch.zeros(len(trials), engine.canonical.size, dtype=dtype)
+        slot_names = SLOTS[trials[0].config.optimizer.kind]
+        slots = {name: torch.zeros_like(canonical) for name in slot_names}
+        self.buffers: dict[str, Tensor] = {
+            name: torch.stack([buffer] * len(trials)) for name, buffer in template.named_buffers()
+        }
+        self.lanes = [LaneProgress(trial) for trial in trials]
+        self.keeps_best = any(lane.keeps_best for lane in self.lanes)
+        best = torch.zeros_like(canonical) if self.keeps_best else canonical[:0]
+        self.best_buffers = (
+            {name: buffer.clone() for name, buffer in self.buffers.items()}
+            if self.keeps_best
+            else {}
+        )
+        for row, (trial, state) in enumerate(zip(trials, start, strict=True)):
+            if state is None:
+                config = trial.config
+                initialise(template, config.init, config.model.activation, trial.seed)
+                engine.canonical.read(template, canonical[row])
+                for name, buffer in template.named_buffers():
+                    self.buffers[name][row].copy_(buffer)
+            else:
+                _check_fits(state, trial, canonical.shape[1], slot_names)
+                self._take_up(row, state, canonical, slots, best)
+        self.params = engine.from_canonical(canonical).to(device)
+        self.slots = {
+            name: engine.from_canonical(rows).to(device) for name, rows in slots.items()
+        }
+        self.best_params = (
+            engine.from_canonical(best).to(device) if self.keeps_best else self.params[:0]
+        )
+        self.buffers = {name: rows.to(device) for name, rows in self.buffers.items()}
+        self.best_buffers = {name: rows.to(device) for name, rows in self.best_buffers.items()}
+
+    def _take_up(
+        self,
+        row: int,
+        state: LaneState,
+        canonical: Tensor,
+        slots: Mapping[str, Tensor],
+        best: Tensor,
+    ) -> None:
+        """Copy a state into its row."""
+        canonical[row].copy_(state.tensors[PARAMS])
+        for name, rows in slots.items():
+            rows[row].copy_(state.tensors[SLOT + name])
+        for name, rows in self.buffers.items():
+            rows[row].copy_(state.tensors[BUFFER + name])
+        if BEST + PARAMS in state.tensors and self.lanes[row].keeps_best:
+            best[row].copy_(state.tensors[BEST + PARAMS])
+            for name, rows in self.best_buffers.items():
+                rows[row].copy_(state.tensors[BEST + BUFFER + name])
+        lane = self.lanes[row]
+        lane.epoch, lane.status, lane.reason = state.epoch, state.status, state.reason
+        lane.counters, lane.metrics = dict(state.counters), dict(state.metrics)
+
+    def arrange(self, order: Sequence[int]) -> None:
+        """Put the rows into this order of present row numbers."""
+        if list(order) == list(range(len(self.lanes))):
+            return
+        index = torch.tensor(order, device=self.params.device)
+        self.params = self.params.index_select(0, index)
+        self.slots = {name: rows.index_select(0, index) for name, rows in self.slots.items()}
+        self.buffers = {name: rows.index_select(0, index) for name, rows in self.buffers.items()}
+        if self.keeps_best:
+            self.best_params = self.best_params.index_select(0, index)
+            self.best_buffers = {
+                name: rows.index_select(0, index) for name, rows in self.best_buffers.items()
+            }
+        self.lanes = [self.lanes[row] for row in order]
+
+    def keep_best(self, row: int) -> None:
+        """Remember a lane's present weights as its best ones."""
+        if self.lanes[row].keeps_best:
+            self.best_params[row].copy_(self.params[row])
+            for name, rows in self.best_buffers.items():
+                rows[row].copy_(self.buffers[name][row])
+
+    def in_order(self) -> list[LaneProgress]:
+        """Return every lane's progress in the order of the trials given."""
+        return sorted(self.lanes, key=lambda lane: self._position[lane.trial.trial_id])
+
+    def states(self) -> list[LaneState]:
+        """Return a copy of every lane on the CPU, in the order of the trials given."""
+        canonical = self._engine.to_canonical
+        stacks = {PARAMS: canonical(self.params).cpu()}
+        stacks |= {SLOT + name: canonical(rows).cpu() for name, rows in self.slots.items()}
+        # `clone`, because on the CPU `.cpu()` would return the rows that train on.
+        stacks |= {BUFFER + name: rows.clone().cpu() for name, rows in self.buffers.items()}
+        best: dict[str, Tensor] = {}
+        if self.keeps_best:
+            best[BEST + PARAMS] = canonical(self.best_params).cpu()
+            best |= {
+                BEST + BUFFER + name: rows.clone().cpu()
+                for name, rows in self.best_buffers.items()
+            }
+        states = []
+        for row, lane in enumerate(self.lanes):
+            has_best = lane.keeps_best and "best_epoch" in lane.counters
+            tensors = {name: rows[row] for name, rows in stacks.items()}
+            if has_best:
+                tensors |= {name: rows[row] for name, rows in best.items()}
+            states.append(
+                LaneState(
+                    trial_id=lane.trial.trial_id,
+                    epoch=lane.epoch,
+                    status=lane.status,
+                    reason=lane.reason,
+                    tensors=tensors,
+                    counters=dict(lane.counters),
+                    metrics=dict(lane.metrics),
+                )
+            )
+        return sorted(states, key=lambda state: self._position[state.trial_id])
+
+
+def _check_fits(state: LaneState, trial: Trial, size: int, slot_names: Sequence[str]) -> None:
+    """Raise CheckpointError where a state belongs to another trial, model or optimizer."""
+    if state.trial_id != trial.trial_id:
+        raise CheckpointError(
+            f"trial {trial.trial_id} must go on from its own state, but got one of trial "
+            f"{state.trial_id}; pass the states in the order of the trials"
+        )
+    if len(state.tensors[PARAMS]) != size:
+        raise CheckpointError(
+            f"trial {trial.trial_id}'s model has {size} parameters, but its checkpoint has "
+            f"{len(state.tensors[PARAMS])}; the model changed since: train the trial anew"
+        )
+    missing = [name for name in slot_names if SLOT + name not in state.tensors]
+    if missing:
+        raise CheckpointError(
+            f"trial {trial.trial_id}'s optimizer needs the state {missing}, but its checkpoint "
+            "has none; the optimizer changed since: train the trial anew"
+        )
