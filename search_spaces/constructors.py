@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search_spaces.distributions import (
-    Choice,
-    Distribution,
-    Interval,
-    IntervalKind,
-    Scalar,
-    as_conditions,
-)
+from search_spaces.choices import Choice
+from search_spaces.conditions import Scalar, as_conditions
+from search_spaces.distributions import Distribution
+from search_spaces.intervals import Interval, IntervalKind
 from trainers.errors import SpaceError, nearest
 
 _KINDS: tuple[IntervalKind, ...] = ("uniform", "log_uniform", "int", "log_int")
@@ -68,13 +64,14 @@ def _from_mapping(mapping: Mapping[str, Any]) -> Distribution:
     for key in mapping:
         if key not in valid:
             raise SpaceError(f"unknown key `{key}`{nearest(str(key), valid)}")
-    kinds = [key for key in mapping if key not in _OPTIONS]
-    if len(kinds) != 1:
+    kinds = [kind for kind in _KINDS if kind in mapping]
+    if len(kinds) + ("choice" in mapping) != 1:
+        given = [key for key in mapping if key not in _OPTIONS]
         raise SpaceError(
-            f"takes exactly one of {', '.join(_KINDS)}, choice, but got {kinds or 'none'}"
+            f"takes exactly one of {', '.join(_KINDS)}, choice, but got {given or 'none'}"
         )
     options = {key: value for key, value in mapping.items() if key in _OPTIONS}
-    if kinds[0] != "choice":
+    if kinds:
         return _interval(kinds[0], mapping[kinds[0]], options)
     surplus = sorted(set(options) - {"when"})
     if surplus:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
@@ -10,10 +10,13 @@ from typing import Any, Self
 
 import numpy as np
 
+from search_spaces.conditions import Scalar, same
 from search_spaces.constructors import distribution
-from search_spaces.distributions import Choice, Distribution, Scalar, same
+from search_spaces.distributions import Distribution
 from trainers.config import TrialConfig
 from trainers.errors import SpaceError, nearest
+
+MAX_GRID_POINTS = 200_000
 
 Params = dict[str, Any]
 """Searched path -> value, for those hyperparameters that are active."""
@@ -160,14 +163,25 @@ class Space(Mapping[str, Distribution]):
                 values = self[path].grid_points()
             except SpaceError as error:
                 raise SpaceError(f"`space.{path}`: {error}") from None
-            points = [
-                {**params, **extra}
-                for params in points
-                for extra in (
-                    ({path: value} for value in values) if self.is_active(path, params) else [{}]
-                )
-            ]
+            points = self._extended(points, path, values)
         return [{path: params[path] for path in self if path in params} for params in points]
+
+    def _extended(self, points: list[Params], path: str, values: list[Scalar]) -> list[Params]:
+        """Give every point each value of `path`, or leave it as it is where `path` is inactive."""
+        extended = [
+            {**params, **extra}
+            for params in points
+            for extra in (
+                [{path: value} for value in values] if self.is_active(path, params) else [{}]
+            )
+            if len(points) * len(values) <= MAX_GRID_POINTS
+        ]
+        if not extended:
+            raise SpaceError(
+                f"a grid has at most {MAX_GRID_POINTS:,} points, but `space.{path}` brings it to "
+                f"{len(points) * len(values):,}; take fewer grid points, or another sampler"
+            )
+        return extended
 
     @property
     def is_finite(self) -> bool:
@@ -176,34 +190,24 @@ class Space(Mapping[str, Distribution]):
 
     @property
     def size(self) -> int | None:
-        """Number of different params; None: a continuum."""
+        """Number of different params; None: a continuum.
+
+        Where a hyperparameter that others wait for has very many values, this is an upper bound
+        (as if everything were active).
+        """
         if not self.is_finite:
             return None
-        if not any(dimension.when for dimension in self._dimensions.values()):
-            sizes = (dimension.count or 1 for dimension in self._dimensions.values())
-            return int(np.prod([1, *sizes], dtype=object))
         parents = {parent for d in self._dimensions.values() for parent in d.when}
-        return sum(self._combinations(sorted(parents, key=self._order.index)))
-
-    def _combinations(self, parents: list[str]) -> Iterator[int]:
-        """Yield, for each combination of parents' values, how many params share it."""
+        counts = {path: dimension.count or 1 for path, dimension in self._dimensions.items()}
+        if math.prod(counts[parent] for parent in parents) > MAX_GRID_POINTS:
+            return math.prod(counts.values())
         states: list[Params] = [{}]
-        for path in parents:
-            values = (
-                replace(self[path], grid=None).grid_points()
-                if not isinstance(self[path], Choice)
-                else self[path].grid_points()
-            )
-            states = [
-                {**state, **extra}
-                for state in states
-                for extra in (
-                    ({path: value} for value in values) if self.is_active(path, state) else [{}]
-                )
-            ]
-        for state in states:
-            free = [p for p in self if p not in parents and self.is_active(p, state)]
-            yield int(np.prod([1, *(self[p].count or 1 for p in free)], dtype=object))
+        for path in sorted(parents, key=self._order.index):
+            states = self._extended(states, path, self[path].all_values())
+        return sum(
+            math.prod(counts[p] for p in self if p not in parents and self.is_active(p, state))
+            for state in states
+        )
 
     def replaced(self, changes: Mapping[str, Distribution]) -> Space:
         """Return the space with some distributions changed.
@@ -275,6 +279,6 @@ def _flat_dimensions(mapping: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         path = str(key)
         if path in sections and isinstance(value, Mapping):
             inner = {f"{path}.{name}": below for name, below in value.items()}
-            yield from itertools.chain(_flat_dimensions(inner))
+            yield from _flat_dimensions(inner)
         else:
             yield path, value

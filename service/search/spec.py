@@ -173,11 +173,11 @@ class SearchSpec(SpecSection):
         return spec
 
     def to_mapping(self) -> dict[str, Any]:
-        """Plain values, only what was set; `from_mapping` gives an equal spec back."""
+        """Return plain values, only what was set; `from_mapping` gives an equal spec back."""
         return self.model_dump(mode="json", exclude_unset=True)
 
     def to_yaml(self) -> str:
-        """The same as a spec file."""
+        """Return the text of a spec file that reads back as an equal spec."""
         return dump_yaml(self.to_mapping())
 
     @property

@@ -42,7 +42,7 @@ def trial_sections(mapping: Mapping[str, Any]) -> dict[str, Any]:
 def refuse_fixed_and_searched(
     fixed: Iterable[str], space: Iterable[str], derived: Iterable[str]
 ) -> None:
-    """A path has one origin: a section, the space, or `derive`.
+    """Refuse a path with two origins: it comes from a section, the space, or `derive`.
 
     Raises:
         SpaceError: naming the two places, so that their lines can be shown.
