@@ -22,9 +22,10 @@ def initialise(model: nn.Module, init: InitConfig, activation: str, seed: int) -
 
     The draw depends on the seed and on the tensors' order and shapes alone: it is made in float64
     from a generator of its own, then cast, so that dtype and device change nothing but the
-    rounding. Linear and convolution layers follow `init.kind`; normalisations and other
-    modules start by their own `reset_parameters` (for a normalisation: as the identity), and parameters that belong to
-    no such module keep what the factory gave them. `init.scale` multiplies weights, not biases.
+    rounding. Linear and convolution layers follow `init.kind`. Normalisations and other modules
+    start by their own `reset_parameters`, called in float32 on the CPU. Parameters that belong
+    to no such module keep what the factory gave them. `init.scale` multiplies the weights, not
+    the biases.
 
     Args:
         model: any module, on any device.

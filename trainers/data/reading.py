@@ -134,6 +134,8 @@ def _read_npz(path: Path, targets: list[str], task: Task | None) -> Source:
 
 def _columns(name: str, values: np.ndarray) -> list[pd.Series]:
     """Return [N] or [N, K] as named columns."""
+    if values.dtype.kind == "S":
+        values = values.astype(str)
     if values.ndim == 1:
         return [pd.Series(values, name=name)]
     num_columns = values.shape[1]

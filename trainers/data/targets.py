@@ -33,7 +33,7 @@ def read_targets(columns: Sequence[pd.Series], task: Task | None = None) -> Targ
 
     Raises:
         DataError: for missing labels, infinite numbers, text where numbers are asked for, a
-            single class, or several columns of classes.
+            single class or nearly as many as rows, or several columns of classes.
     """
     for column in columns:
         _refuse_missing(column)
@@ -106,6 +106,12 @@ def _classes(column: pd.Series, reason: str) -> Targets:
         raise DataError(
             f"classification needs at least 2 classes, but `{column.name}` holds only "
             f"{levels[0]!r}; check the target column"
+        )
+    if len(levels) > max(2, len(labels) // 2):
+        raise DataError(
+            f"a class needs at least two rows on average, but `{column.name}` has {len(levels)} "
+            f"distinct labels in {len(labels)} rows; it may be an identifier: choose another "
+            "target, or ask for task `regression` where it is a quantity"
         )
     names = tuple(_label(level) for level in levels)
     return Targets(
