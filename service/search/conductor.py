@@ -11,8 +11,9 @@ running the same flows again continues where the last durable border was.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from service.ledger.records import SegmentRecord
 from service.messages import (
@@ -31,6 +32,8 @@ from service.search.context import SearchContext, Stopped
 from service.search.packer import pack
 
 POLL_S = 0.2
+PENDING_POLL_S = 0.01
+"""How often a sampler that is thinking is asked whether it is done."""
 ENDED = {"done", "split", "failed", "cancelled"}
 TERMINAL = {"complete", "pruned", "diverged", "failed", "infeasible"}
 
@@ -47,6 +50,19 @@ class Advance:
 
 
 Flow = Generator[Advance, None, None]
+
+
+class FlowSource(Protocol):
+    """Where flows come from, one after the other."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there will be no further flow."""
+        ...
+
+    def next_flow(self) -> Flow | None:
+        """Return the next flow, or None: not ready yet, or exhausted. Never waits."""
+        ...
 
 
 @dataclass
@@ -67,38 +83,39 @@ class Conductor:
         self._waiting: list[tuple[int, SegmentRecord]] = []
         self._running: dict[str, tuple[int, SegmentRecord]] = {}
         self._leaders: dict[str, str] = {}  # signature -> segment that measures its plan
+        self._signatures: dict[str, str] = {}
         self._plans = dict(context.ledger.plans(context.search_id))
         self._stopping: Stopped | None = None
         self._last_look_s = 0.0
 
-    def run(self, flows: Iterator[Flow], *, max_open: int | None) -> None:
-        """Run every flow to its end.
+    def run(self, source: FlowSource, *, max_open: int | None) -> None:
+        """Run every flow of a source to its end.
 
         Args:
-            flows: taken one by one; taking one may wait for a sampler.
+            source: gives flows one by one, when it is ready.
             max_open: flow k is taken only when flow k - max_open has ended, so that what a
                 sampler knows does not depend on timing; None: taken whenever a worker is idle.
 
         Raises:
             Stopped: the user, another process or the budget asked to stop; all is saved.
         """
-        taken, exhausted = 0, False
+        taken = 0
         while True:
-            while not exhausted and self._stopping is None and self._may_open(taken, max_open):
-                flow = next(flows, None)
-                if flow is None:
-                    exhausted = True
+            pending = False
+            while self._stopping is None and not source.exhausted and not pending:
+                if not self._may_open(taken, max_open):
                     break
-                self._open(taken, flow)
-                taken += 1
+                flow = source.next_flow()
+                pending = flow is None and not source.exhausted
+                if flow is not None:
+                    self._open(taken, flow)
+                    taken += 1
             self._issue()
-            if not self._flows and (exhausted or self._stopping):
-                break
             if self._stopping is not None and not self._running:
-                break
-            self._listen()
-        if self._stopping is not None:
-            raise self._stopping
+                raise self._stopping
+            if not self._flows and source.exhausted:
+                return
+            self._listen(PENDING_POLL_S if pending else POLL_S)
 
     def _may_open(self, taken: int, max_open: int | None) -> bool:
         if max_open is None:
@@ -149,18 +166,14 @@ class Conductor:
 
     def _issue(self) -> None:
         """Submit waiting segments while workers can take them, earlier flows first."""
-        executor = self._context.executor
-        spare = 1 if executor.num_workers > 1 else 0
-        held: list[tuple[int, SegmentRecord]] = []
-        while self._waiting and len(self._running) < executor.num_workers + spare:
-            if self._stopping is not None or self._should_stop():
+        num_workers = self._context.executor.num_workers
+        at_once = num_workers + (1 if num_workers > 1 else 0)
+        for item in list(self._waiting):
+            if len(self._running) >= at_once or self._should_stop():
                 return
-            number, segment = self._waiting.pop(0)
-            if self._waits_for_a_plan(segment):
-                held.append((number, segment))
-                continue
-            self._submit(number, segment)
-        self._waiting = held + self._waiting
+            if not self._waits_for_a_plan(item[1]):
+                self._waiting.remove(item)
+                self._submit(*item)
 
     def _waits_for_a_plan(self, segment: SegmentRecord) -> bool:
         """Let one segment of an unknown signature measure a plan before the others start."""
@@ -171,10 +184,12 @@ class Conductor:
         return leader != segment.segment_id
 
     def _signature(self, segment: SegmentRecord) -> str:
-        first = self._context.ledger.trials(
-            self._context.search_id, trial_ids=segment.trial_ids[:1]
-        )[0]
-        return self._context.signature_of(first)
+        if segment.segment_id not in self._signatures:
+            first = self._context.ledger.trials(
+                self._context.search_id, trial_ids=segment.trial_ids[:1]
+            )[0]
+            self._signatures[segment.segment_id] = self._context.signature_of(first)
+        return self._signatures[segment.segment_id]
 
     def _submit(self, number: int, segment: SegmentRecord) -> None:
         context = self._context
@@ -184,13 +199,12 @@ class Conductor:
             self._end(number, segment.segment_id, "done")
             return
         attempt = context.ledger.begin_attempt(context.search_id, segment.segment_id)
-        checkpoints = context.ledger.checkpoints(context.search_id, segment.trial_ids)
         order = SegmentOrder(
             search_id=context.search_id,
             segment_id=segment.segment_id,
             attempt=attempt,
             trials=tuple(context.trial_of(trial) for trial in todo),
-            start=tuple(checkpoints.get(trial.trial_id) for trial in todo),
+            start=context.start_of(todo),
             stop_epoch=segment.stop_epoch,
             checkpoint_dir=str(context.checkpoint_dir),
             plan=self._plans.get(context.signature_of(todo[0])),
@@ -201,10 +215,10 @@ class Conductor:
         self._running[segment.segment_id] = (number, segment)
         context.executor.submit(order)
 
-    def _listen(self) -> None:
+    def _listen(self, timeout_s: float) -> None:
         """Apply what workers said, in one transaction, then act on it."""
         context = self._context
-        messages = self._gather()
+        messages = self._gather(timeout_s)
         durable = [message for message in messages if not isinstance(message, Progress)]
         if durable:
             context.ledger.apply_many(durable)
@@ -220,9 +234,9 @@ class Conductor:
                 context.executor.interrupt()
         context.display.tick(context)
 
-    def _gather(self) -> list[AnyMessage]:
+    def _gather(self, timeout_s: float) -> list[AnyMessage]:
         messages: list[AnyMessage] = []
-        message = self._context.executor.next_message(POLL_S)
+        message = self._context.executor.next_message(timeout_s)
         while message is not None:
             messages.append(message)
             message = self._context.executor.next_message(0.0)
@@ -290,10 +304,17 @@ class Conductor:
         return self._stopping is not None
 
 
-def one_flow(advances: Sequence[Advance]) -> Iterator[Flow]:
-    """Return a source of one flow that makes the given advances in turn."""
+class Flows:
+    """A source of flows that are all there from the start."""
 
-    def flow() -> Flow:
-        yield from advances
+    def __init__(self, *flows: Flow) -> None:
+        self._left = list(flows)
 
-    return iter([flow()])
+    @property
+    def exhausted(self) -> bool:
+        """Whether every flow was handed out."""
+        return not self._left
+
+    def next_flow(self) -> Flow | None:
+        """Return the next flow."""
+        return self._left.pop(0) if self._left else None

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from service.ledger import Ledger
-from service.ledger.records import SearchRecord, TrialRecord
+from service.ledger.records import RoundState, SearchRecord, TrialRecord
 from service.search.budget import BudgetKeeper
-from service.search.display import Display
+from service.search.display import Display, Silent
 from service.search.executor import Executor
 from service.search.interrupt import InterruptSwitch
+from service.search.samplers import Told
+from service.search.samplers.process import SamplerProcess
 from service.search.spec import SearchSpec
 from trainers.config import TrialConfig
 from trainers.data import Dataset, load
 from trainers.lanes import signature
-from trainers.trial import Trial
+from trainers.trial import CheckpointRef, Trial
 
 
 class Stopped(Exception):  # noqa: N818 - a request, not an error
@@ -54,9 +58,14 @@ class SearchContext:
     executor: Executor
     energy: Meter
     budget: BudgetKeeper
-    display: Display
+    samplers: SamplerProcess
     interrupt: InterruptSwitch
     out_dir: Path
+    display: Display = field(default_factory=Silent)
+    evidence: Sequence[Told] = ()
+    """Trials from elsewhere, told to samplers at equal length only."""
+    batches_open: int = 2
+    """Batches in flight in the deterministic mode: one trains while the next is proposed."""
     _trials: dict[int, Trial] = field(default_factory=dict)
     _signatures: dict[str, str] = field(default_factory=dict)
 
@@ -85,6 +94,30 @@ class SearchContext:
         """The data of the spec's own `data` section, loaded once."""
         return load(self.spec.base.data)
 
+    @property
+    def needs_energy(self) -> bool:
+        """Whether an objective or a constraint asks for each trial's energy."""
+        bounded = {constraint.metric for constraint in self.spec.constraint_list}
+        return "energy_kwh" in {*self.spec.objectives, *bounded}
+
+    @property
+    def measures_gains(self) -> bool:
+        """Whether rounds are compared by their best, re-trained with several seeds (step 7)."""
+        return self.spec.recipe.checks and len(self.spec.plan()) > 1
+
+    @property
+    def final_epochs(self) -> int:
+        """The longest length that the planned rounds train to."""
+        return max(spec.epochs or self.spec.base.train.epochs for spec in self.spec.plan())
+
+    def restores_best(self, record: TrialRecord) -> bool:
+        """Say whether the trial keeps the weights of its best epoch."""
+        return self.trial_of(record).config.regularisation.early_stopping.restore_best
+
+    def dummy_loss(self, config: TrialConfig) -> float:
+        """Return the loss of knowing nothing: ln C, or half the target's variance."""
+        return load(config.data).dummy_loss(config.train.loss)
+
     def trial_of(self, record: TrialRecord) -> Trial:
         """Return the trainer's view of a trial."""
         if record.trial_id not in self._trials:
@@ -101,6 +134,23 @@ class SearchContext:
             self._signatures[record.config_id] = signature(config, load(config.data))
         return self._signatures[record.config_id]
 
+    def start_of(self, records: Sequence[TrialRecord]) -> tuple[CheckpointRef | None, ...]:
+        """Return where each trial goes on: its own last border, its parent's, or its beginning."""
+        own = self.ledger.checkpoints(self.search_id, [record.trial_id for record in records])
+        parents = [
+            record.parent_trial
+            for record in records
+            if record.trial_id not in own and continues_parent(record)
+        ]
+        inherited = self.ledger.checkpoints(
+            self.search_id, [parent for parent in parents if parent is not None]
+        )
+        return tuple(
+            own.get(record.trial_id)
+            or (inherited.get(record.parent_trial) if continues_parent(record) else None)
+            for record in records
+        )
+
     def reason_to_stop(self) -> Stopped | None:
         """Return why nothing new may be started, or None."""
         if self.interrupt.requested:
@@ -109,6 +159,40 @@ class SearchContext:
             return Stopped("stopped", "stopped with `isoflop stop`")
         reason = self.budget.exhausted(self.energy.own_kwh())
         return Stopped("budget", reason) if reason else None
+
+    def finish_round(self, round_: int, *, reason: str = "") -> None:
+        """Mark a round finished."""
+        self._end_round(round_, "finished", reason)
+
+    def end_open_rounds(self, reason: str) -> None:
+        """Mark rounds that are still open as ended early."""
+        for record in self.ledger.rounds(self.search_id):
+            if record.state == "running":
+                self._end_round(record.round, "ended_early", reason)
+
+    def _end_round(self, round_: int, state: RoundState, reason: str) -> None:
+        for record in self.ledger.rounds(self.search_id):
+            if record.round == round_ and record.state == "running":
+                ended = replace(
+                    record, state=state, reason=reason, finished_unix_s=self.now_unix_s()
+                )
+                self.ledger.put_round(self.search_id, ended)
+
+    def epochs_done_and_planned(self) -> tuple[int, int]:
+        """Return epochs of training done, and those that the present round still plans for.
+
+        Trials that were stopped count as done: what they will not train is not left to do.
+        """
+        done = planned = 0
+        for record in self.ledger.trials(self.search_id):
+            ended = record.state not in ("waiting", "running")
+            done += record.epochs_done
+            planned += record.epochs_done if ended else record.horizon_epochs
+        return done, planned
+
+    def now_unix_s(self) -> float:
+        """Return the wall clock's time, for labels only."""
+        return time.time()
 
     def warn(self, text: str) -> None:
         """Record a warning in the ledger, once, and show it."""
@@ -120,3 +204,21 @@ class SearchContext:
     def event(self, kind: str, payload: dict[str, Any]) -> None:
         """Record an event."""
         self.ledger.add_event(self.search_id, kind, payload)
+
+
+def has_same_prefix(config: TrialConfig) -> bool:
+    """Say whether a longer horizon leaves the learning rates of the first epochs as they were.
+
+    Constant and plateau schedules without warm-up do not look at the horizon; all others
+    stretch with it.
+    """
+    return config.schedule.kind in ("constant", "plateau") and config.schedule.warmup_fraction == 0
+
+
+def continues_parent(record: TrialRecord) -> bool:
+    """Say whether a trial is its parent, only longer: same seed, and the same first epochs."""
+    return (
+        record.role == "search"
+        and record.parent_trial is not None
+        and has_same_prefix(TrialConfig.model_validate(dict(record.config)))
+    )

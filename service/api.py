@@ -1,0 +1,306 @@
+"""The Python API: `run_search`, `resume`, `extend`, `stop`, and the result they return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search_spaces import Space
+from service.ledger import Ledger
+from service.ledger.records import SearchRecord
+from service.report import load_summary, verdict_sentence, write_outputs
+from service.search.display import Display, Silent
+from service.search.extension import plan_extension
+from service.search.prepare import prepare
+from service.search.provenance import changes, code_fingerprint, versions
+from service.search.session import Workers, refuse_if_alive, run_session
+from service.search.spec import SearchSpec
+from trainers.errors import ChangedError, ConfigError, LedgerError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from service.energy import EnergyAccounts
+    from trainers.predictor import Predictor
+
+DEFAULT_LEDGER = "isoflop.db"
+
+
+@dataclass(frozen=True)
+class Best:
+    """The winning configuration."""
+
+    config: Mapping[str, Any]
+    """Nested sections, as `best.yaml` holds them."""
+    metrics: Mapping[str, float]
+    weights: Path | None
+
+    def load(self) -> Predictor:
+        """Return the trained model with its scaler; `model.predict(X)` takes raw rows.
+
+        Raises:
+            LedgerError: if no finalist was trained, so that there are no weights.
+        """
+        from trainers.predictor import Predictor
+
+        if self.weights is None or not self.weights.exists():
+            raise LedgerError(
+                "this search has no trained winner: its budget ended before the finalists; "
+                "go on with `result.extend(trials=...)`"
+            )
+        return Predictor.load(self.weights)
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A search as the ledger has it; every call reads the present state."""
+
+    search_id: str
+    ledger_url: str
+
+    def _open(self) -> Ledger:
+        return Ledger.open(self.ledger_url)
+
+    @property
+    def record(self) -> SearchRecord:
+        """State, seed, versions and times."""
+        with self._open() as ledger:
+            return ledger.search(self.search_id)
+
+    @property
+    def verdict(self) -> str:
+        """The answer in one sentence: value with interval, gain over the baseline, noise."""
+        with self._open() as ledger:
+            return verdict_sentence(ledger, self.search_id)
+
+    @property
+    def has_finished_trial(self) -> bool:
+        """Whether any trial reached its end."""
+        with self._open() as ledger:
+            return bool(ledger.trials(self.search_id, states=["complete"]))
+
+    @property
+    def out_dir(self) -> Path:
+        """The folder of the report and the tables."""
+        return Path(self.record.out_dir or ".")
+
+    @property
+    def report_path(self) -> Path | None:
+        """The report, if it was written."""
+        path = self.out_dir / "report.html"
+        return path if path.exists() else None
+
+    @property
+    def best(self) -> Best:
+        """The winner; before the finalists, the best finished trial."""
+        best = self.summary().get("best") or {}
+        weights = best.get("weights")
+        return Best(
+            config=best.get("config", {}),
+            metrics=best.get("metrics", {}),
+            weights=Path(weights) if weights else None,
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Return what `summary.json` holds."""
+        return load_summary(self.out_dir)
+
+    def trials(self) -> pd.DataFrame:
+        """One row per trial, with params, metrics, state and reason."""
+        with self._open() as ledger:
+            return ledger.trials_frame(self.search_id)
+
+    def curves(self) -> pd.DataFrame:
+        """One row per trial and epoch."""
+        with self._open() as ledger:
+            return ledger.curves_frame(self.search_id)
+
+    def rounds(self) -> pd.DataFrame:
+        """One row per round, with space, sampler and reasons."""
+        with self._open() as ledger:
+            return ledger.rounds_frame(self.search_id)
+
+    def energy(self) -> EnergyAccounts:
+        """What it cost: node, own, trials, padding, overhead, idle, others and gap in kWh."""
+        from service.energy import accounts
+
+        with self._open() as ledger:
+            return accounts(ledger, self.search_id)
+
+    def extend(self, **options: Any) -> SearchResult:
+        """Go on after the end; the options are those of `service.extend`."""
+        return extend(self.search_id, ledger=self.ledger_url, **options)
+
+
+def run_search(
+    spec: SearchSpec | Mapping[str, Any] | str | Path,
+    *,
+    workers: int | None = None,
+    address: str | None = None,
+    ledger: str | Path = DEFAULT_LEDGER,
+    out: str | Path | None = None,
+    seed: int | None = None,
+    display: Display | None = None,
+) -> SearchResult:
+    """Run a search to its end.
+
+    Args:
+        spec: a `SearchSpec`, its plain mapping, or the path of a YAML file.
+        workers: processes to spread trials over; None: one per core. One needs no Ray.
+        address: a Ray cluster to join.
+        ledger: file or URL where everything is recorded.
+        out: folder of report and tables; None: `runs/<search id>`.
+        seed: seed of everything random; None: the spec's.
+        display: who watches; None: nobody.
+
+    Raises:
+        ConfigError: if the spec, the data or the site break a rule; nothing was started.
+    """
+    parsed = _parsed(spec)
+    parsed = prepare(parsed, out)
+    with Ledger.open(str(ledger)) as opened:
+        record = opened.create_search(
+            name=parsed.name,
+            kind="search",
+            project=parsed.project,
+            spec=parsed.to_mapping(),
+            seed=parsed.seed if seed is None else seed,
+            mode=parsed.mode,
+            versions=versions(),
+            code_fingerprint=code_fingerprint(),
+            out_dir=None,
+        )
+        folder = Path(out) if out is not None else Path("runs") / record.search_id
+        folder.mkdir(parents=True, exist_ok=True)
+        opened.update_search(record.search_id, out_dir=str(folder.resolve()))
+        shown = display or Silent()
+        shown.note(f"search {record.search_id}: {len(parsed.plan())} rounds, seed {record.seed}")
+        for round_ in parsed.plan():
+            shown.note(f"plan: {round_.reason}")
+        record = opened.search(record.search_id)
+        run_session(opened, record, parsed, Workers(num=workers, address=address), shown)
+    return SearchResult(record.search_id, str(ledger))
+
+
+def open_search(search_id: str, *, ledger: str | Path = DEFAULT_LEDGER) -> SearchResult:
+    """Return a recorded search.
+
+    Raises:
+        LedgerError: if there is no such search.
+    """
+    result = SearchResult(search_id, str(ledger))
+    result.record  # noqa: B018 - raises for an unknown id
+    return result
+
+
+def resume(
+    search_id: str,
+    *,
+    ledger: str | Path = DEFAULT_LEDGER,
+    workers: int | None = None,
+    address: str | None = None,
+    accept_changes: bool = False,
+    display: Display | None = None,
+) -> SearchResult:
+    """Go on with a search that was interrupted, stopped or killed.
+
+    Raises:
+        ChangedError: code or versions changed and `accept_changes` is False.
+        LedgerError: it is still being run by a living process, or unknown.
+    """
+    with Ledger.open(str(ledger)) as opened:
+        record = opened.search(search_id)
+        refuse_if_alive(opened, record)
+        shown = display or Silent()
+        if record.state == "finished":
+            shown.note(f"`{search_id}` has finished; extend it with: isoflop extend {search_id}")
+            write_outputs(opened, search_id, Path(record.out_dir or "."))
+            return SearchResult(search_id, str(ledger))
+        _check_unchanged(opened, record, accept_changes)
+        spec = SearchSpec.from_mapping(dict(record.spec))
+        run_session(opened, record, spec, Workers(num=workers, address=address), shown)
+    return SearchResult(search_id, str(ledger))
+
+
+def extend(
+    search_id: str,
+    *,
+    trials: int | None = None,
+    epochs: int | None = None,
+    space: Space | Mapping[str, Any] | str | Path | None = None,
+    ledger: str | Path = DEFAULT_LEDGER,
+    workers: int | None = None,
+    address: str | None = None,
+    accept_changes: bool = False,
+    display: Display | None = None,
+) -> SearchResult:
+    """Add to a search that ended: another round, another space, or more epochs for the best.
+
+    Raises:
+        ConfigError: neither trials nor epochs were given, or the space breaks a rule.
+        ChangedError: code or versions changed and `accept_changes` is False.
+        LedgerError: the search has not ended yet, or is unknown.
+    """
+    with Ledger.open(str(ledger)) as opened:
+        record = opened.search(search_id)
+        refuse_if_alive(opened, record)
+        if record.state != "finished":
+            raise LedgerError(
+                f"only a finished search can be extended, but `{search_id}` is {record.state}; "
+                f"finish it first: isoflop resume {search_id}"
+            )
+        spec = SearchSpec.from_mapping(dict(record.spec))
+        extension = plan_extension(opened, record, spec, trials, epochs, space)
+        _check_unchanged(opened, record, accept_changes)
+        opened.add_event(search_id, "extension", extension)
+        shown = display or Silent()
+        unlimited = spec.model_copy(update={"budget": type(spec.budget)()})
+        run_session(opened, record, unlimited, Workers(num=workers, address=address), shown)
+    return SearchResult(search_id, str(ledger))
+
+
+def stop(search_id: str, *, ledger: str | Path = DEFAULT_LEDGER) -> str:
+    """Ask a running search to finish its epoch, save and end; return what will happen."""
+    with Ledger.open(str(ledger)) as opened:
+        record = opened.search(search_id)
+        if record.state != "running":
+            return f"`{search_id}` is not running (it is {record.state})"
+        opened.request_stop(search_id)
+        return f"`{search_id}` will finish its epoch, save and stop; go on with: " + resume_line(
+            record
+        )
+
+
+def resume_line(record: SearchRecord) -> str:
+    """Return the command that goes on with a search."""
+    return f"isoflop resume {record.search_id}"
+
+
+def _parsed(spec: SearchSpec | Mapping[str, Any] | str | Path) -> SearchSpec:
+    if isinstance(spec, SearchSpec):
+        return spec
+    if isinstance(spec, str | Path):
+        return SearchSpec.from_yaml(spec)
+    if isinstance(spec, Mapping):
+        return SearchSpec.from_mapping(spec)
+    raise ConfigError(
+        f"a search takes a SearchSpec, a mapping or a file name, but got {type(spec).__name__}"
+    )
+
+
+def _check_unchanged(ledger: Ledger, record: SearchRecord, accept: bool) -> None:
+    """Refuse to mix results of different code, or record that the user accepts it."""
+    now, code_now = versions(), code_fingerprint()
+    found = changes(record.versions, record.code_fingerprint, now, code_now)
+    if not found:
+        return
+    if not accept:
+        listed = "\n  ".join(found)
+        raise ChangedError(
+            f"since `{record.search_id}` began, these changed, so new trials may not compare "
+            f"with old ones:\n  {listed}\ngo on all the same with --accept-changes; it is recorded"
+        )
+    ledger.add_event(record.search_id, "changes_accepted", {"changes": found})
+    ledger.update_search(record.search_id, versions=now, code_fingerprint=code_now)

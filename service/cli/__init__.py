@@ -1,0 +1,59 @@
+"""The `isoflop` command.
+
+Exit codes: 0 done, 2 bad input, 3 the budget ended before one trial finished, 4 the recipe
+stopped the search, 130 interrupted (and the line that resumes it is printed).
+
+Commands import what they need when they run, so that `isoflop --help` answers at once.
+"""
+
+import sys
+
+import typer
+
+from service.cli import look, run, start, store
+from service.cli.failures import exit_code_of
+
+HELP = """Find good hyperparameters for neural networks, and see what finding them cost.
+
+Start with `isoflop init` (writes a spec to edit), then `isoflop search spec.yaml`.
+"""
+
+app = typer.Typer(
+    name="isoflop",
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(
+    name="data", help="Register your own tables, once, for all specs.", no_args_is_help=True
+)
+
+for group, commands in (
+    ("Start", (start.init, start.check, start.catalog, start.doctor)),
+    ("Run", (run.search, run.resume, run.extend, run.stop)),
+    ("Look", (look.list_, look.show, look.report, look.compare, look.export, look.energy,
+              look.predict)),
+):  # fmt: skip
+    for command in commands:
+        app.command(command.__name__.rstrip("_"), rich_help_panel=group)(command)
+data_app.command("add")(store.add)
+data_app.command("list")(store.list_)
+app.add_typer(data_app, rich_help_panel="Start")
+
+
+def main() -> None:
+    """Run the command line; every deliberate error becomes a message and an exit code."""
+    from trainers.errors import IsoflopError
+
+    try:
+        app()
+    except IsoflopError as error:
+        print(f"isoflop: {error}", file=sys.stderr)
+        sys.exit(exit_code_of(error))
+    except KeyboardInterrupt:
+        print("isoflop: stopped at once; `isoflop list` shows what can be resumed", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)

@@ -1,0 +1,141 @@
+"""`isoflop list`, `show`, `report`, `compare`, `export`, `energy`, `predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.options import (
+    DEFAULT_LEDGER,
+    JsonOption,
+    LedgerOption,
+    OutOption,
+    emit,
+    open_ledger,
+)
+
+IdArgument = Annotated[str, typer.Argument(help="A search's name, as `isoflop list` shows it.")]
+
+
+def list_(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+    """List all searches of a ledger."""
+    from service.report.terminal import list_table, search_rows
+
+    with open_ledger(ledger) as opened:
+        rows = search_rows(opened)
+        emit(as_json, rows, list_table(rows))
+
+
+def show(
+    target: Annotated[str, typer.Argument(help="A search (ID) or one of its trials (ID/TRIAL).")],
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a search with its trials, or one trial with its configuration and curve."""
+    from service.report.terminal import search_detail, trial_detail
+    from trainers.errors import ConfigError
+
+    search_id, _, trial = target.partition("/")
+    with open_ledger(ledger) as opened:
+        if not trial:
+            data, picture = search_detail(opened, search_id)
+        elif trial.isdigit():
+            data, picture = trial_detail(opened, search_id, int(trial))
+        else:
+            raise ConfigError(f"a trial is a number, as in `{search_id}/3`, but got {trial!r}")
+        emit(as_json, data, picture)
+
+
+def report(
+    search_id: IdArgument,
+    out: OutOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a search's report and tables again, from what the ledger holds now."""
+    from service.report import load_summary, write_outputs
+
+    with open_ledger(ledger) as opened:
+        folder = out or Path(opened.search(search_id).out_dir or search_id)
+        outputs = write_outputs(opened, search_id, folder)
+    emit(as_json, load_summary(folder), f"report: {outputs.report}")
+
+
+def compare(
+    search_ids: Annotated[list[str], typer.Argument(help="Two searches or more.")],
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare searches: best value with interval, energy, time and what each tried."""
+    from service.report.terminal import compare_rows, compare_table
+    from trainers.errors import ConfigError
+
+    if len(search_ids) < 2:
+        raise ConfigError(f"`compare` needs at least two searches, but got {len(search_ids)}")
+    with open_ledger(ledger) as opened:
+        rows = compare_rows(opened, search_ids)
+        emit(as_json, rows, compare_table(rows))
+
+
+def export(
+    search_id: IdArgument,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the tables.")] = Path("export"),
+    format_: Annotated[str, typer.Option("--format", help="parquet, csv or optuna.")] = "parquet",
+    storage: Annotated[
+        str | None, typer.Option(help="Optuna storage URL, for --format optuna.")
+    ] = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+) -> None:
+    """Export tables for pandas, or a study for optuna-dashboard."""
+    from trainers.errors import ConfigError, nearest
+
+    with open_ledger(ledger) as opened:
+        if format_ == "optuna":
+            url = storage or f"sqlite:///{out}.optuna.db"
+            typer.echo(f"study `{opened.export_optuna(search_id, url)}` in {url}")
+        elif format_ in ("parquet", "csv"):
+            opened.export(search_id, out, format_)
+            typer.echo(f"tables in {out}")
+        else:
+            valid = ["parquet", "csv", "optuna"]
+            raise ConfigError(
+                f"`--format` must be parquet, csv or optuna, but got {format_!r}"
+                f"{nearest(format_, valid)}"
+            )
+
+
+def energy(
+    search_id: IdArgument, ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False
+) -> None:
+    """Show where a search's energy went, and by what it was measured or estimated."""
+    from service.report.terminal import energy_table
+
+    with open_ledger(ledger) as opened:
+        opened.search(search_id)
+        data, picture = energy_table(opened, search_id)
+        emit(as_json, data, picture)
+
+
+def predict(
+    search_id: IdArgument,
+    data: Annotated[Path, typer.Argument(help="Rows to predict: .csv, .parquet or .npz.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="CSV to write. Default: print the predictions")
+    ] = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+) -> None:
+    """Predict new rows with a search's winner."""
+    import pandas as pd
+
+    from service.api import open_search
+    from trainers.data import read_features
+
+    model = open_search(search_id, ledger=ledger).best.load()
+    predictions = pd.DataFrame({"prediction": list(model.predict(read_features(data)))})
+    if out is None:
+        typer.echo(predictions.to_csv(index=False), nl=False)
+    else:
+        predictions.to_csv(out, index=False)
+        typer.echo(f"{len(predictions)} predictions in {out}")

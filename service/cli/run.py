@@ -1,0 +1,169 @@
+"""`isoflop search`, `resume`, `extend`, `stop`: commands that train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli.failures import DONE, INTERRUPTED, NOTHING_FINISHED, RECIPE_STOPPED
+from service.cli.options import (
+    DEFAULT_LEDGER,
+    AddressOption,
+    JsonOption,
+    LedgerOption,
+    OutOption,
+    WorkersOption,
+    emit,
+)
+
+if TYPE_CHECKING:
+    from service.api import SearchResult
+
+IdArgument = Annotated[str, typer.Argument(help="A search's name, as `isoflop list` shows it.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a value: --set optimizer.lr=0.1 (repeatable)."),
+]
+
+
+def search(
+    spec: Annotated[Path, typer.Argument(help="The spec file (YAML).")],
+    overrides: SetOption = None,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
+    out: OutOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and its estimated cost; train nothing")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a search to its end and write its report.
+
+    Example: isoflop search search_spaces/demo.yaml --out runs/demo
+    """
+    from service.search.spec import SearchSpec
+
+    parsed = SearchSpec.from_yaml(spec, overrides=overrides or [])
+    if dry_run:
+        from service.search.estimate import estimate
+
+        plan = estimate(parsed, workers=workers)
+        emit(as_json, plan.to_mapping(), plan.render())
+        return
+    from service.api import run_search
+    from service.cli.live import display_for
+
+    with display_for(as_json) as display:
+        result = run_search(
+            parsed,
+            workers=workers,
+            address=address,
+            ledger=ledger,
+            out=out,
+            seed=seed,
+            display=display,
+        )
+    _finish(result, as_json)
+
+
+def resume(
+    search_id: IdArgument,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    accept_changes: Annotated[
+        bool,
+        typer.Option("--accept-changes", help="Go on although code or versions changed."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a search that was interrupted, stopped or killed; nothing is trained twice."""
+    from service import api
+    from service.cli.live import display_for
+
+    with display_for(as_json) as display:
+        result = api.resume(
+            search_id,
+            ledger=ledger,
+            workers=workers,
+            address=address,
+            accept_changes=accept_changes,
+            display=display,
+        )
+    _finish(result, as_json)
+
+
+def extend(
+    search_id: IdArgument,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Another round of so many trials.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Train so long: the best again, or the new round.")
+    ] = None,
+    space: Annotated[
+        Path | None, typer.Option(help="A YAML file with the new round's `space`.")
+    ] = None,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    accept_changes: Annotated[
+        bool,
+        typer.Option("--accept-changes", help="Go on although code or versions changed."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Add to a search that ended: more trials, more epochs for the best, or another space.
+
+    --trials N            another round, its space refined from the evidence so far
+    --epochs E            the best configurations again, trained for E epochs
+    --trials N --space F  another round in the space of file F
+    """
+    from service import api
+    from service.cli.live import display_for
+
+    with display_for(as_json) as display:
+        result = api.extend(
+            search_id,
+            trials=trials,
+            epochs=epochs,
+            space=space,
+            ledger=ledger,
+            workers=workers,
+            address=address,
+            accept_changes=accept_changes,
+            display=display,
+        )
+    _finish(result, as_json)
+
+
+def stop(search_id: IdArgument, ledger: LedgerOption = DEFAULT_LEDGER) -> None:
+    """Ask a running search to finish its epoch, save and end; it can be resumed."""
+    from service import api
+
+    typer.echo(api.stop(search_id, ledger=ledger))
+
+
+def _finish(result: SearchResult, as_json: bool) -> None:
+    """Print the answer and leave with the exit code that says how the search ended."""
+    from service.api import resume_line
+
+    state = result.record.state
+    if as_json:
+        emit(True, result.summary())
+    else:
+        typer.echo("")
+        typer.echo(result.verdict)
+        if result.report_path is not None:
+            typer.echo(f"report: {result.report_path}")
+    if state in ("interrupted", "stopped"):
+        typer.echo(f"{result.record.reason}; go on with: {resume_line(result.record)}", err=True)
+        raise typer.Exit(INTERRUPTED)
+    if state == "recipe_stopped":
+        typer.echo(result.record.reason, err=True)
+        raise typer.Exit(RECIPE_STOPPED)
+    raise typer.Exit(DONE if result.has_finished_trial else NOTHING_FINISHED)

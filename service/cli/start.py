@@ -1,0 +1,74 @@
+"""`isoflop init`, `check`, `catalog`, `doctor`: before the first search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.options import JsonOption, WorkersOption, emit
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("search.yaml"),
+) -> None:
+    """Write a commented spec to start from."""
+    from importlib.resources import files
+
+    from trainers.errors import ConfigError
+
+    if path.exists():
+        raise ConfigError(f"`{path}` exists and is not overwritten; name another file")
+    text = files("search_spaces").joinpath("template.yaml").read_text(encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+    typer.echo(f"wrote {path}; edit it, then:  isoflop check {path}  and  isoflop search {path}")
+
+
+def check(
+    spec: Annotated[Path, typer.Argument(help="The spec file (YAML).")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a value: --set optimizer.lr=0.1")
+    ] = None,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a spec and its data, and print the plan, without training."""
+    from service.search.estimate import estimate
+    from service.search.prepare import prepare
+    from service.search.spec import SearchSpec
+
+    parsed = prepare(SearchSpec.from_yaml(spec, overrides=overrides or []), None)
+    plan = estimate(parsed, workers=workers)
+    emit(as_json, plan.to_mapping(), plan.render())
+
+
+def catalog(
+    kind: Annotated[
+        str | None, typer.Argument(help="Only settings that begin so, e.g. `optimizer`.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List every setting of a trial: its values, its default and what it means."""
+    from rich.table import Table
+
+    from service.search.catalog import settings
+
+    rows = settings(kind)
+    table = Table("setting", "values", "default", "meaning")
+    for row in rows:
+        table.add_row(row["path"], row["values"], row["default"], row["meaning"])
+    emit(as_json, rows, table)
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what this machine offers: cores, GPUs, energy sensors, country, versions."""
+    from rich.table import Table
+
+    from service.search.doctor import findings
+
+    rows = findings()
+    table = Table("what", "found", "what follows")
+    for row in rows:
+        table.add_row(row["what"], row["found"], row["follows"])
+    emit(as_json, rows, table)

@@ -1,0 +1,192 @@
+"""One batch of trials through its rungs: train, compare, promote or prune, complete.
+
+Seeds of one configuration stand or fall together: their mean is compared. A decision is written
+to the ledger before it is acted on, so that a resumed search repeats it instead of deciding on
+the survivors a second time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from service.ledger.records import TrialRecord
+from service.search.conductor import TERMINAL, Advance, Flow
+from service.search.context import SearchContext
+from service.search.halving import decide, rungs
+from service.search.measure import mean_values, metrics_at, values_of
+from service.search.objectives import is_feasible
+from service.search.spec import HalvingSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchPlan:
+    """How the trials of a round are trained and compared."""
+
+    round: int
+    horizon_epochs: int
+    halving: HalvingSpec | None = None
+
+    @property
+    def rung_epochs(self) -> tuple[int, ...]:
+        """Epochs before the horizon at which trials are compared."""
+        if self.halving is None:
+            return ()
+        return rungs(self.halving.first_epoch, self.halving.eta, self.horizon_epochs)
+
+
+def batch_flow(context: SearchContext, plan: BatchPlan, batch: int) -> Flow:
+    """Train one batch to its end, pruning at every rung."""
+    for rung, epoch in enumerate((*plan.rung_epochs, plan.horizon_epochs)):
+        trials = context.ledger.trials(context.search_id, round=plan.round, batch=batch)
+        alive = [trial for trial in trials if trial.state not in TERMINAL]
+        if not alive:
+            return
+        yield Advance(
+            round=plan.round,
+            batch=batch,
+            rung=rung,
+            trial_ids=tuple(trial.trial_id for trial in alive),
+            to_epoch=epoch,
+        )
+        trials = context.ledger.trials(context.search_id, round=plan.round, batch=batch)
+        if epoch < plan.horizon_epochs:
+            _prune(context, plan, batch, rung, epoch, trials)
+    _complete(context, trials)
+
+
+def _prune(
+    context: SearchContext,
+    plan: BatchPlan,
+    batch: int,
+    rung: int,
+    epoch: int,
+    trials: Sequence[TrialRecord],
+) -> None:
+    """Decide who goes on past a rung, once, and stop the others."""
+    recorded = [
+        event.payload
+        for event in context.ledger.events(context.search_id, "rung")
+        if (event.payload["round"], event.payload["batch"], event.payload["rung"])
+        == (plan.round, batch, rung)
+    ]
+    if not recorded:
+        decision = _decide(context, plan, batch, epoch, trials)
+        context.event(
+            "rung",
+            {"round": plan.round, "batch": batch, "rung": rung, "epoch": epoch, **decision},
+        )
+        recorded = [decision]
+    pruned: Mapping[str, str] = recorded[0]["pruned"]
+    stopped = [trial for trial in trials if str(trial.trial_id) in pruned]
+    metrics = metrics_at(context, stopped, epoch)
+    context.ledger.update_trials(
+        context.search_id,
+        [
+            (
+                trial.trial_id,
+                {
+                    "state": "pruned",
+                    "reason": pruned[str(trial.trial_id)],
+                    "metrics": metrics.get(trial.trial_id, {}),
+                },
+            )
+            for trial in stopped
+            if trial.state not in TERMINAL
+        ],
+    )
+
+
+def _decide(
+    context: SearchContext,
+    plan: BatchPlan,
+    batch: int,
+    epoch: int,
+    trials: Sequence[TrialRecord],
+) -> dict[str, dict[str, str]]:
+    """Return {"pruned": trial id -> reason, "promoted": trial id -> reason}."""
+    assert plan.halving is not None
+    others = context.ledger.trials(context.search_id, round=plan.round)
+    comparable = [
+        trial
+        for trial in others
+        if trial.batch != batch
+        and trial.epochs_done >= epoch
+        # A batch is opened when the one two before it has ended, so whatever the timing these
+        # have all passed the rung: the bar does not depend on who was faster.
+        and (not context.deterministic or trial.batch <= batch - context.batches_open)
+    ]
+    values = _group_values(context, trials, epoch)
+    decisions = decide(
+        values,
+        context.spec.objective_list,
+        eta=plan.halving.eta,
+        epoch=epoch,
+        pool=_group_values(context, comparable, epoch),
+        best_so_far=any(context.restores_best(trial) for trial in trials),
+    )
+    leader_of = _leaders(trials)
+    by_leader = {decision.trial_id: decision for decision in decisions}
+    result: dict[str, dict[str, str]] = {"pruned": {}, "promoted": {}}
+    for trial in trials:
+        decision = by_leader.get(leader_of[trial.trial_id])
+        if decision is None or trial.state in TERMINAL:
+            continue
+        stops = not decision.promote and not trial.stopped_early
+        result["pruned" if stops else "promoted"][str(trial.trial_id)] = decision.reason
+    return result
+
+
+def _leaders(trials: Sequence[TrialRecord]) -> dict[int, int]:
+    """Map each trial to the lowest trial id of its configuration."""
+    first: dict[str, int] = {}
+    return {trial.trial_id: first.setdefault(trial.config_id, trial.trial_id) for trial in trials}
+
+
+def _group_values(
+    context: SearchContext, trials: Sequence[TrialRecord], epoch: int
+) -> dict[int, tuple[float, ...]]:
+    """Return the objectives' values at `epoch` per configuration, under its leader's id.
+
+    A configuration of which a seed diverged or failed counts as diverged: all NaN.
+    """
+    reached = [trial for trial in trials if trial.state != "infeasible"]
+    metrics = metrics_at(context, reached, epoch)
+    leader_of = _leaders(reached)
+    objectives = context.spec.objective_list
+    rows: dict[int, list[tuple[float, ...]]] = {}
+    for trial in reached:
+        lost = trial.state in ("diverged", "failed") or trial.trial_id not in metrics
+        values = (
+            (math.nan,) * len(objectives)
+            if lost
+            else values_of(metrics[trial.trial_id], objectives)
+        )
+        rows.setdefault(leader_of[trial.trial_id], []).append(values)
+    return {leader: mean_values(group) for leader, group in rows.items()}
+
+
+def _complete(context: SearchContext, trials: Sequence[TrialRecord]) -> None:
+    """Mark what reached its horizon, stopped by its own rule, or broke a constraint."""
+    ended = [
+        trial
+        for trial in trials
+        if trial.state not in TERMINAL
+        and (trial.stopped_early or trial.epochs_done >= trial.horizon_epochs)
+    ]
+    diverged = [trial for trial in trials if trial.state == "diverged" and not trial.metrics]
+    metrics = metrics_at(context, [*ended, *diverged])
+    updates: list[tuple[int, dict[str, object]]] = [
+        (trial.trial_id, {"metrics": metrics.get(trial.trial_id, {})}) for trial in diverged
+    ]
+    for trial in ended:
+        found = metrics.get(trial.trial_id, {})
+        feasible = is_feasible(found, context.spec.constraint_list)
+        state = "complete" if feasible else "infeasible"
+        reason = f"stopped early after epoch {trial.epochs_done}" if trial.stopped_early else ""
+        if not feasible:
+            broken = [str(c) for c in context.spec.constraint_list if not is_feasible(found, [c])]
+            reason = f"breaks the constraint {', '.join(broken)}"
+        updates.append((trial.trial_id, {"state": state, "reason": reason, "metrics": found}))
+    context.ledger.update_trials(context.search_id, updates)

@@ -1,0 +1,190 @@
+"""Open everything a search needs, run it, and leave the ledger true whatever happens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.energy import EnergySession, Site
+from service.ledger import Ledger
+from service.ledger.records import SearchRecord
+from service.report import write_outputs
+from service.search.budget import BudgetKeeper
+from service.search.context import SearchContext, Stopped
+from service.search.display import Display
+from service.search.evidence import read_evidence
+from service.search.executor import Executor, InlineExecutor
+from service.search.interrupt import InterruptSwitch
+from service.search.procedure import run_procedure
+from service.search.reserve import reserved_share
+from service.search.samplers.process import SamplerProcess
+from service.search.spec import SearchSpec
+from trainers.errors import IsoflopError, LedgerError, RecipeStopped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """How segments are run."""
+
+    num: int | None = None
+    """None: one per core that this process may use."""
+    address: str | None = None
+    """A Ray cluster to join; None: a local one, or none at all for a single worker."""
+
+    def count(self, spec: SearchSpec) -> int:
+        """Return how many workers a spec gets."""
+        wanted = self.num or len(_usable_cores())
+        return min(wanted, spec.resources.max_workers or wanted)
+
+    def open(self, spec: SearchSpec) -> Executor:
+        """Start the workers: inline for a single one, Ray otherwise."""
+        num = self.count(spec)
+        if num == 1 and self.address is None:
+            return InlineExecutor()
+        from service.search.executor.ray_executor import RayExecutor
+
+        return RayExecutor(
+            num_workers=num,
+            address=self.address,
+            cpus_per_worker=spec.resources.cpus_per_worker,
+            gpus_per_worker=spec.resources.gpus_per_worker,
+        )
+
+
+def _usable_cores() -> range:
+    if hasattr(os, "sched_getaffinity"):
+        return range(len(os.sched_getaffinity(0)))
+    return range(os.cpu_count() or 1)
+
+
+def run_session(
+    ledger: Ledger, record: SearchRecord, spec: SearchSpec, workers: Workers, display: Display
+) -> SearchRecord:
+    """Run what is missing of a search, then write its outputs; return its final record.
+
+    Every way out is recorded: finished, interrupted, stopped, recipe_stopped or failed. A kill
+    leaves the state `running`, which `resume` recognises because nobody is alive to hold it.
+    """
+    out_dir = Path(record.out_dir or ".")
+    ledger.clear_stop(record.search_id)
+    ledger.update_search(record.search_id, state="running", reason="", finished_unix_s=None)
+    try:
+        with _opened(ledger, record, spec, workers, display, out_dir) as context:
+            ended = run_procedure(context)
+        state, reason = "finished", ended
+    except Stopped as stopped:
+        state, reason = stopped.kind, stopped.reason
+    except RecipeStopped as error:
+        state, reason = "recipe_stopped", str(error)
+    except (KeyboardInterrupt, SystemExit):
+        ledger.update_search(
+            record.search_id, state="interrupted", reason="stopped at once with a second Ctrl-C"
+        )
+        raise
+    except BaseException as error:
+        ledger.update_search(record.search_id, state="failed", reason=_first_line(error))
+        raise
+    ledger.update_search(
+        record.search_id, state=state, reason=reason, finished_unix_s=_now(record, state)
+    )
+    write_outputs(ledger, record.search_id, out_dir)
+    return ledger.search(record.search_id)
+
+
+def _now(record: SearchRecord, state: str) -> float | None:
+    import time
+
+    return time.time() if state in ("finished", "recipe_stopped") else None
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else 'no message'}"
+
+
+@contextmanager
+def _opened(
+    ledger: Ledger,
+    record: SearchRecord,
+    spec: SearchSpec,
+    workers: Workers,
+    display: Display,
+    out_dir: Path,
+) -> Iterator[SearchContext]:
+    """Open meter, workers, sampler and signal handling, and close them in reverse order."""
+    site = Site.from_environment()
+    if spec.budget.kgco2e is not None:
+        site.require_country("kgco2e")
+    with ExitStack() as stack:
+        interrupt = stack.enter_context(InterruptSwitch().listening())
+        energy = EnergySession.begin(ledger, record.search_id)
+        stack.callback(energy.end)
+        executor = workers.open(spec)
+        stack.callback(executor.close)
+        samplers = stack.enter_context(SamplerProcess())
+        budget = BudgetKeeper(
+            seconds=spec.budget.seconds,
+            kwh=spec.budget.kwh,
+            kgco2e=spec.budget.kgco2e,
+            spent_s=record.seconds,
+            pue=site.pue,
+            co2e_kg=site.co2e_kg,
+            reserve=reserved_share(spec),
+        )
+        evidence, notes = read_evidence(spec)
+        context = SearchContext(
+            ledger=ledger,
+            record=record,
+            spec=spec,
+            executor=executor,
+            energy=energy,
+            budget=budget,
+            samplers=samplers,
+            interrupt=interrupt,
+            out_dir=out_dir,
+            display=display,
+            evidence=evidence,
+        )
+        for note in (*spec.notes, *notes):
+            context.warn(note)
+        yield context
+        ledger.add_event(
+            record.search_id,
+            "sampler_wait",
+            {"waited_s": samplers.waited_s, "asking_s": samplers.asking_s},
+        )
+
+
+def refuse_if_alive(ledger: Ledger, record: SearchRecord) -> None:
+    """Refuse to run a search that another living process is running.
+
+    Raises:
+        LedgerError: with the process id and what to do.
+    """
+    if record.state != "running":
+        return
+    spans = ledger.spans(record.search_id)
+    if not spans:
+        return
+    last = spans[-1]
+    import socket
+
+    if last.host == socket.gethostname() and last.pid != os.getpid() and _is_alive(last.pid):
+        raise LedgerError(
+            f"`{record.search_id}` is being run by process {last.pid}; "
+            f"stop it first: isoflop stop {record.search_id}"
+        )
+
+
+def _is_alive(pid: int) -> bool:
+    import psutil
+
+    return bool(psutil.pid_exists(pid)) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def is_own_error(error: BaseException) -> bool:
+    """Say whether an error was raised on purpose, for a user to read."""
+    return isinstance(error, IsoflopError)
