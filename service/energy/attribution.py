@@ -1,0 +1,382 @@
+"""Who used the energy of a host: a pure function of windows, usages and spans.
+
+For one search, over its spans, and per device (cpu, ram, gpu):
+
+    node = trials + padding + overhead + idle + others + gap            (to 1e-9, always)
+    own  = trials + padding + overhead + idle
+
+- *idle* is the floor that the host takes whether or not anybody works, and all of the memory's
+  (its power is a constant of the host, it does not follow use). It is shared equally over the
+  members alive in the window; our share is `idle`, the rest is in `others`.
+- *active* energy of the CPU is shared by processor time: ours is
+  active x (our tree's CPU seconds) / max(host busy core seconds, sum of all trees').
+- Of ours, each trial gets its measured busy seconds' part, frozen lanes `padding`, and what no
+  usage explains (driver, raylet, meter, evaluation) is `overhead`.
+- *gap* is time of the span that no window covers. Its energy is estimated by the mean power of
+  the windows beside it.
+
+A window that lies across the edge of a span is cut at constant power. The splits are allocations
+by time, as in Kepler (kepler.gl) and Scaphandre, not measurements per process.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from service.energy.gpu_share import own_gpu_weight, split_gpu
+from service.energy.windows import Window, member_key
+from service.messages import Usage
+
+PARTS = ("trials", "padding", "overhead", "idle", "others", "gap")
+OWN_PARTS = ("trials", "padding", "overhead", "idle")
+DEVICES = ("cpu", "ram", "gpu")
+EDGE_S = 1e-6
+"""Shorter stretches between windows are rounding of their edges, not gaps."""
+
+
+class SpanLike(Protocol):
+    """The part of a ledger's SpanRecord that attribution reads."""
+
+    @property
+    def host(self) -> str:
+        """Name of the host."""
+        ...
+
+    @property
+    def boot_id(self) -> str:
+        """Boot that the monotonic clock counts from."""
+        ...
+
+    @property
+    def pid(self) -> int:
+        """The driver process."""
+        ...
+
+    @property
+    def started_s(self) -> float:
+        """Monotonic seconds."""
+        ...
+
+    @property
+    def ended_s(self) -> float:
+        """Monotonic seconds."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """A usage as attribution takes it: `wasted` if the work had to be done again."""
+
+    usage: Usage
+    wasted: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A window, or a gap, cut to a span."""
+
+    host: str
+    boot_id: str
+    started_s: float
+    ended_s: float
+    window: Window | None
+    """None: a gap."""
+    gap_w: Mapping[str, float] = field(default_factory=dict)
+    """Estimated power of the gap by device."""
+    gap_reason: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Length of the piece."""
+        return self.ended_s - self.started_s
+
+    @property
+    def fraction(self) -> float:
+        """Which part of the window it is."""
+        if self.window is None or self.window.seconds <= 0:
+            return 0.0
+        return min(1.0, self.seconds / self.window.seconds)
+
+
+@dataclass
+class Shares:
+    """Where the energy of one piece went, in joules."""
+
+    piece: Piece
+    parts: dict[str, dict[str, float]]
+    """part -> device -> joules; part is one of PARTS, device one of DEVICES."""
+    trials: dict[int, dict[str, float]]
+    """trial_id -> device -> joules."""
+    wasted_j: float = 0.0
+
+    def total(self, parts: Iterable[str] = PARTS) -> float:
+        """Sum over the given parts and all devices."""
+        return sum(sum(self.parts[part].values()) for part in parts)
+
+
+@dataclass
+class Attribution:
+    """The accounts of one search in joules, piece by piece."""
+
+    shares: list[Shares]
+    node_j: float
+    """From the windows (and gaps) alone, independent of how it was split."""
+
+    def part_j(self, part: str, device: str | None = None) -> float:
+        """Joules of one part, of one device or of all."""
+        devices = DEVICES if device is None else (device,)
+        return sum(share.parts[part][name] for share in self.shares for name in devices)
+
+    @property
+    def own_j(self) -> float:
+        """Joules this search caused: trials, padding, overhead and its share of idle."""
+        return sum(self.part_j(part) for part in OWN_PARTS)
+
+    @property
+    def wasted_j(self) -> float:
+        """Of the trials' and padding's joules, those spent on work that was done again."""
+        return sum(share.wasted_j for share in self.shares)
+
+    @property
+    def trials_j(self) -> dict[int, dict[str, float]]:
+        """Active joules by trial and device."""
+        totals: dict[int, dict[str, float]] = {}
+        for share in self.shares:
+            for trial_id, devices in share.trials.items():
+                total = totals.setdefault(trial_id, dict.fromkeys(DEVICES, 0.0))
+                for device, joules in devices.items():
+                    total[device] += joules
+        return totals
+
+    @property
+    def residual(self) -> float:
+        """|node - sum of the parts| / node; 0 where nothing was measured."""
+        parts_j = sum(self.part_j(part) for part in PARTS)
+        return abs(self.node_j - parts_j) / self.node_j if self.node_j else abs(parts_j)
+
+    @property
+    def gap_s(self) -> float:
+        """Seconds of the spans that no window covers."""
+        return sum(share.piece.seconds for share in self.shares if share.piece.window is None)
+
+
+def attribute(
+    windows: Iterable[Window],
+    usages: Sequence[Usage | Spent],
+    search_id: str,
+    spans: Sequence[SpanLike],
+    *,
+    others_usages: Mapping[str, Sequence[Usage]] | None = None,
+) -> Attribution:
+    """Split the energy of the hosts over the spans of one search.
+
+    Args:
+        windows: of the spans' hosts, in any order, with or without duplicates. A few more before
+            and after a span help to estimate gaps at its edges.
+        usages: busy time that this search's trials were given; `Spent` marks wasted work.
+        search_id: whose accounts these are.
+        spans: the stretches of time, each of one driver process, that the accounts cover.
+        others_usages: GPU busy time of other searches by id, where the ledger has it; used only
+            for GPUs whose driver does not say which process used them.
+
+    Returns:
+        The accounts. The parts sum to the node to 1e-9, whatever is missing.
+
+    """
+    spent = [item if isinstance(item, Spent) else Spent(usage=item) for item in usages]
+    unique = list({(w.host, w.boot_id, w.meter_epoch, w.seq): w for w in windows}.values())
+    shares: list[Shares] = []
+    node_j = 0.0
+    for span in sorted(spans, key=lambda one: (one.host, one.boot_id, one.started_s)):
+        key = member_key(search_id, span.pid)
+        overlap = _Overlap([one for one in spent if one.usage.host == span.host])
+        for piece in cut(unique, span, key):
+            node_j += sum(_node_j(piece).values())
+            shares.append(_split(piece, key, overlap.during(piece), others_usages or {}))
+    return Attribution(shares=shares, node_j=node_j)
+
+
+def cut(windows: Sequence[Window], span: SpanLike, key: str) -> Iterator[Piece]:
+    """Yield the span as pieces in order: windows of the meter that knew this member, and gaps.
+
+    Windows of another meter on the same host (of another user) would count the host twice.
+    """
+    here = [one for one in windows if (one.host, one.boot_id) == (span.host, span.boot_id)]
+    ours = {one.meter_epoch for one in here if key in one.members} or {
+        one.meter_epoch for one in here
+    }
+    near = sorted(
+        (one for one in here if one.meter_epoch in ours), key=lambda w: (w.started_s, w.ended_s)
+    )
+    measured = [one for one in near if not one.gap_reason and one.seconds > 0]
+    cursor = span.started_s
+    for window in near:
+        start, end = max(window.started_s, cursor), min(window.ended_s, span.ended_s)
+        if end <= start:
+            continue
+        if start - cursor > EDGE_S:
+            yield _gap(span, cursor, start, measured, "not measured")
+        elif start > cursor:
+            start = cursor
+        if window.gap_reason:
+            yield _gap(span, start, end, measured, window.gap_reason)
+        else:
+            yield Piece(
+                host=span.host, boot_id=span.boot_id, started_s=start, ended_s=end, window=window
+            )
+        cursor = end
+    if span.ended_s - cursor > EDGE_S:
+        yield _gap(span, cursor, span.ended_s, measured, "not measured")
+
+
+def _gap(
+    span: SpanLike, start: float, end: float, measured: Sequence[Window], reason: str
+) -> Piece:
+    """Return a gap with the mean power of the last window before it and the first after it."""
+    before = [one for one in measured if one.ended_s <= start + EDGE_S][-1:]
+    after = [one for one in measured if one.started_s >= end - EDGE_S][:1]
+    beside = before + after
+    seconds = sum(one.seconds for one in beside)
+    power_w = {
+        device: sum(_window_j(one)[device] for one in beside) / seconds if seconds else 0.0
+        for device in DEVICES
+    }
+    return Piece(
+        host=span.host,
+        boot_id=span.boot_id,
+        started_s=start,
+        ended_s=end,
+        window=None,
+        gap_w=power_w,
+        gap_reason=reason,
+    )
+
+
+def _window_j(window: Window) -> dict[str, float]:
+    return {"cpu": window.cpu_j, "ram": window.ram_j, "gpu": window.gpu_j}
+
+
+def _node_j(piece: Piece) -> dict[str, float]:
+    if piece.window is None:
+        return {device: piece.gap_w[device] * piece.seconds for device in DEVICES}
+    return {device: joules * piece.fraction for device, joules in _window_j(piece.window).items()}
+
+
+@dataclass(frozen=True)
+class BusyTime:
+    """Busy seconds within one piece, by (pid, trial, wasted); trial None is padding."""
+
+    cpu: Mapping[tuple[int, int | None, bool], float]
+    gpu: Mapping[tuple[int, int | None, bool], float]
+
+
+class _Overlap:
+    """Finds the usages that overlap a piece; pieces come in order, so each is looked at once."""
+
+    def __init__(self, spent: Sequence[Spent]) -> None:
+        self._waiting = sorted(spent, key=lambda one: one.usage.started_s, reverse=True)
+        self._open: list[Spent] = []
+
+    def during(self, piece: Piece) -> BusyTime:
+        """Return the busy time of the piece; a usage is spread evenly over its own span."""
+        while self._waiting and self._waiting[-1].usage.started_s < piece.ended_s:
+            self._open.append(self._waiting.pop())
+        self._open = [one for one in self._open if one.usage.ended_s > piece.started_s]
+        cpu: dict[tuple[int, int | None, bool], float] = defaultdict(float)
+        gpu: dict[tuple[int, int | None, bool], float] = defaultdict(float)
+        for one in self._open:
+            usage = one.usage
+            overlap_s = min(usage.ended_s, piece.ended_s) - max(usage.started_s, piece.started_s)
+            if overlap_s <= 0:
+                continue
+            fraction = overlap_s / (usage.ended_s - usage.started_s)
+            busy_s: dict[int | None, float] = dict(usage.trial_busy_s.items())
+            busy_s[None] = usage.padding_s
+            for trial_id, seconds in busy_s.items():
+                cpu[usage.pid, trial_id, one.wasted] += seconds * fraction
+                if usage.device != "cpu":
+                    gpu[usage.pid, trial_id, one.wasted] += seconds * fraction
+        return BusyTime(cpu, gpu)
+
+
+def cpu_shares(window: Window) -> tuple[float, dict[str, float]]:
+    """Return the active CPU joules of a window, and each member's part of them."""
+    active_j = max(0.0, window.cpu_j - window.cpu_idle_j)
+    trees_s = sum(use.cpu_s for use in window.members.values())
+    busy_s = max(window.busy_core_s, trees_s)
+    if busy_s <= 0:
+        return active_j, dict.fromkeys(window.members, 0.0)
+    return active_j, {key: active_j * use.cpu_s / busy_s for key, use in window.members.items()}
+
+
+def idle_j(window: Window) -> dict[str, float]:
+    """Return the joules nobody works for, by device: all of the memory's among them."""
+    return {
+        "cpu": min(window.cpu_j, window.cpu_idle_j),
+        "ram": window.ram_j,
+        "gpu": sum(min(gpu.joules, gpu.idle_j) for gpu in window.gpus),
+    }
+
+
+def _split(
+    piece: Piece, key: str, busy: BusyTime, others_usages: Mapping[str, Sequence[Usage]]
+) -> Shares:
+    shares = Shares(
+        piece=piece,
+        parts={part: dict.fromkeys(DEVICES, 0.0) for part in PARTS},
+        trials={},
+    )
+    node_j = _node_j(piece)
+    if piece.window is None:
+        shares.parts["gap"] = node_j
+        return shares
+    window, fraction = piece.window, piece.fraction
+    idle_share = 1.0 / len(window.members) if key in window.members else 0.0
+    for device, joules in idle_j(window).items():
+        shares.parts["idle"][device] = joules * fraction * idle_share
+        shares.parts["others"][device] += joules * fraction * (1.0 - idle_share)
+    active_j, members_j = cpu_shares(window)
+    own_j = members_j.get(key, 0.0)
+    shares.parts["others"]["cpu"] += (active_j - own_j) * fraction
+    tree_s = window.members[key].cpu_s * fraction if key in window.members else 0.0
+    _book(shares, "cpu", own_j * fraction, busy.cpu, tree_s)
+    for gpu in window.gpus:
+        active_j = max(0.0, gpu.joules - gpu.idle_j)
+        own_j = active_j * own_gpu_weight(gpu, window, key, piece, busy.gpu, others_usages)
+        shares.parts["others"]["gpu"] += (active_j - own_j) * fraction
+        for part_j, of_part in split_gpu(gpu, key, own_j * fraction, busy.gpu):
+            _book(shares, "gpu", part_j, of_part, 0.0)
+    return shares
+
+
+def _book(
+    shares: Shares,
+    device: str,
+    joules: float,
+    busy_s: Mapping[tuple[int, int | None, bool], float],
+    available_s: float,
+) -> None:
+    """Split our active joules of a device over trials and padding; what is left is overhead.
+
+    `available_s` is the processor time our tree really got; where workers report more than that
+    (they were preempted, or ticks were rounded), theirs is scaled down to it.
+    """
+    whole_s = max(available_s, sum(busy_s.values()))
+    if whole_s <= 0:
+        shares.parts["overhead"][device] += joules
+        return
+    booked_j = 0.0
+    for (_, trial_id, wasted), seconds in busy_s.items():
+        part_j = joules * seconds / whole_s
+        booked_j += part_j
+        if trial_id is None:
+            shares.parts["padding"][device] += part_j
+        else:
+            shares.parts["trials"][device] += part_j
+            trial = shares.trials.setdefault(trial_id, dict.fromkeys(DEVICES, 0.0))
+            trial[device] += part_j
+        shares.wasted_j += part_j if wasted else 0.0
+    shares.parts["overhead"][device] += max(0.0, joules - booked_j)
