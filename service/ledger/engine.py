@@ -111,6 +111,11 @@ def explained(url: URL) -> Iterator[None]:
         yield
     except (SQLAlchemyError, sqlite3.Error, OverflowError) as error:
         raise LedgerError(_explain(error, url)) from error
+    except ValueError as error:  # text that is no JSON, or no text: a damaged page was read
+        raise LedgerError(
+            f"the ledger {shown(url)} holds a value that cannot be read ({error}); "
+            "it is damaged: restore a backup"
+        ) from error
     except ModuleNotFoundError as error:
         raise LedgerError(
             f"a PostgreSQL ledger needs the package {error.name!r}; "

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from service.ledger.codec import split_metrics
 from service.ledger.schema import borders, checkpoints, epochs, segments, trials, usage
 from service.ledger.segments import insert_plan
-from service.ledger.store import Store, insert_new, row_of, upsert
+from service.ledger.store import Store, insert_if_new, insert_new, row_of, upsert
 from service.messages import (
     AnyMessage,
     Began,
@@ -111,7 +111,7 @@ def _change(
 def _apply_border(connection: Connection, border: Border) -> bool:
     key = {"search_id": border.search_id, "segment_id": border.segment_id}
     stamp = {"attempt": border.attempt, "sequence": border.sequence}
-    if insert_new(connection, borders, [{**key, **stamp}]) == 0:
+    if not insert_if_new(connection, borders, {**key, **stamp}):
         return False
     of_search = {"search_id": border.search_id, "attempt": border.attempt}
     upsert(connection, epochs, [{**of_search, **_epoch(r)} for r in border.rows], fenced=True)
@@ -163,7 +163,7 @@ def _advance_trials(connection: Connection, search_id: str, rows: Sequence[Epoch
     _update_each(
         connection,
         search_id,
-        trials.c.state.in_(("waiting", "running")),
+        sa.or_(trials.c.state == "waiting", trials.c.state == "running"),
         {"state": "diverged", "reason": sa.bindparam("why", type_=sa.Text)},
         [{"by_trial": trial, "why": why} for trial, why in diverged.items()],
     )

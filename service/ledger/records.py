@@ -14,7 +14,7 @@ from typing import Any, Literal
 SearchState = Literal["running", "finished", "interrupted", "stopped", "failed", "recipe_stopped"]
 RoundKind = Literal["recipe", "search", "finalists", "baseline", "extension"]
 RoundState = Literal["running", "finished", "ended_early"]
-TrialRole = Literal["baseline", "search", "sweep", "overfit", "initial", "finalist"]
+TrialRole = Literal["baseline", "search", "sweep", "overfit", "initial", "incumbent", "finalist"]
 TrialState = Literal["waiting", "running", "complete", "pruned", "diverged", "failed", "infeasible"]
 SegmentState = Literal["waiting", "running", "done", "failed", "split", "cancelled"]
 

@@ -7,6 +7,8 @@ per common metric (four times faster than a row per metric).
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -22,7 +24,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.types import TypeEngine
 
 from service.ledger.codec import COMMON_METRICS
 
@@ -33,7 +34,7 @@ def _json() -> JSON:
     return JSON(none_as_null=True)
 
 
-def _key(name: str, kind: type[TypeEngine[object]] | TypeEngine[object] = Text) -> Column[object]:
+def _key(name: str, kind: type[Text] | type[Integer] = Text) -> Column[Any]:
     return Column(name, kind, primary_key=True, autoincrement=False)
 
 

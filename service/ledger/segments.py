@@ -11,7 +11,15 @@ from sqlalchemy.engine import Connection
 
 from service.ledger.records import SegmentRecord
 from service.ledger.schema import plans, segments
-from service.ledger.store import Store, check_columns, insert_new, missing, record_of, row_of
+from service.ledger.store import (
+    Store,
+    check_columns,
+    insert_if_new,
+    insert_new,
+    missing,
+    record_of,
+    row_of,
+)
 from trainers.errors import LedgerError
 from trainers.trial import ExecutionPlan
 
@@ -148,7 +156,7 @@ class SegmentStore(Store):
 def insert_plan(connection: Connection, search_id: str, plan: ExecutionPlan) -> bool:
     """Insert a plan unless its signature has one; say whether it was inserted."""
     row = {"search_id": search_id, "signature": plan.signature, "plan": asdict(plan)}
-    return insert_new(connection, plans, [row]) == 1
+    return insert_if_new(connection, plans, row)
 
 
 def _of(search_id: str, segment_id: str) -> sa.Update:

@@ -69,12 +69,18 @@ def missing(kind: str, key: object, existing: Sequence[object]) -> LedgerError:
     return LedgerError(f"the ledger has no {kind} {str(key)!r}; {known}")
 
 
-def insert_new(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Insert the rows whose key is not there yet; return how many, where the driver can tell."""
-    if not rows:
-        return 0
-    statement = _dialect_insert(connection, table).on_conflict_do_nothing()
-    return connection.execute(statement, list(rows)).rowcount
+def insert_new(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert the rows whose key is not there yet."""
+    if rows:
+        statement = _dialect_insert(connection, table).on_conflict_do_nothing()
+        connection.execute(statement, list(rows))
+
+
+def insert_if_new(connection: Connection, table: sa.Table, row: Mapping[str, Any]) -> bool:
+    """Insert one row unless its key is there already; say whether it was inserted."""
+    first_key = next(iter(table.primary_key.columns))
+    statement = _dialect_insert(connection, table).on_conflict_do_nothing().returning(first_key)
+    return connection.execute(statement, dict(row)).first() is not None
 
 
 def upsert(
