@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import mkstemp
@@ -156,7 +155,7 @@ class Predictor(nn.Module):
         """
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except Exception as error:  # torch meets garbage with whatever error it runs into
             raise CheckpointError(
                 f"`{path}` must be a file written by `Predictor.save`, but reading it raised "
                 f"{type(error).__name__}: {error}"

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -15,7 +17,7 @@ def test_mlp_flops_in_closed_form(sizes, batch_size):
     depth = len(sizes) - 2
     width = sizes[1] if depth else 1
     model = Mlp((sizes[0],), num_outputs, depth=depth, width=width, batch_norm="after")
-    products = [a * b for a, b in zip(sizes, sizes[1:], strict=False)]
+    products = [a * b for a, b in pairwise(sizes)]
     flops = count_flops(model, (sizes[0],), batch_size)
     assert flops.forward == 2 * batch_size * sum(products)
     # Weights of every layer, and inputs of all but the first, whose gradient nobody needs.

@@ -115,7 +115,7 @@ def _read_npz(path: Path, targets: list[str], task: Task | None) -> Source:
             raise DataError(
                 f"`{path.name}` has no target array `{name}`{nearest(name, others or ['y'])}"
             )
-    x, layout = _features_of(arrays[key], f"`{key}` of `{path.name}`")
+    x, layout = _features_of(arrays[key], key, path.name)
     for name in targets:
         if arrays[name].ndim not in (1, 2) or len(arrays[name]) != len(x):
             raise DataError(
@@ -143,8 +143,9 @@ def _columns(name: str, values: np.ndarray) -> list[pd.Series]:
     return [pd.Series(values[:, column], name=names[column]) for column in range(num_columns)]
 
 
-def _features_of(x: np.ndarray, what: str) -> tuple[np.ndarray, str]:
+def _features_of(x: np.ndarray, key: str, file: str) -> tuple[np.ndarray, str]:
     """Return features as float32 in torch's layout, channels first, and how they were read."""
+    what = f"`{key}` of `{file}`"
     if x.ndim == 0 or x.size == 0:
         raise DataError(f"{what} must hold rows, but has shape {x.shape}")
     if x.dtype.kind not in "fiub":
@@ -154,7 +155,8 @@ def _features_of(x: np.ndarray, what: str) -> tuple[np.ndarray, str]:
         )
     x, layout = _channels_first(x)
     x = np.ascontiguousarray(x, dtype=np.float32)
-    check_features(x, [f"x[{column}]" for column in range(x.shape[1])] if x.ndim == 2 else [what])
+    is_table = x.ndim == 2
+    check_features(x, [f"{key}[{column}]" for column in range(x.shape[1])] if is_table else [key])
     return x, layout
 
 

@@ -56,6 +56,6 @@ class Source:
             "task": self.task,
             "num_outputs": self.num_outputs,
             "classes": list(self.class_names),
-            "features": [[feature.column, feature.levels] for feature in self.features],
+            "features": [[f.column, f.levels and list(f.levels)] for f in self.features],
             "notes": dict(self.notes),
         }

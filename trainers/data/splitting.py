@@ -28,6 +28,7 @@ def split_rows(
     val_share = config.val_fraction
     if source.x_test is None:
         rows, test = _take_share(rows, source, config.test_fraction)
+        test = rng.permutation(test)
         val_share = config.val_fraction / (1 - config.test_fraction)
     train, val = _take_share(rows, source, val_share)
     for name, part in (("training", train), ("validation", val), ("test", test)):
@@ -42,12 +43,8 @@ def split_rows(
             f"`data.num_train` must be <= {len(train)}, the training rows of `{config.name}`, "
             f"but got {config.num_train}; lower it or leave it out"
         )
-    train = rng.permutation(train)
-    return (
-        train[: config.num_train],
-        rng.permutation(val),
-        None if test is None else rng.permutation(test),
-    )
+    val = rng.permutation(val)
+    return rng.permutation(train)[: config.num_train], val, test
 
 
 def _take_share(rows: np.ndarray, source: Source, share: float) -> tuple[np.ndarray, np.ndarray]:
