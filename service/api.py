@@ -42,6 +42,7 @@ class Best:
 
         Raises:
             LedgerError: if no finalist was trained, so that there are no weights.
+
         """
         from trainers.predictor import Predictor
 
@@ -157,6 +158,7 @@ def run_search(
 
     Raises:
         ConfigError: if the spec, the data or the site break a rule; nothing was started.
+
     """
     parsed = _parsed(spec)
     parsed = prepare(parsed, out)
@@ -189,6 +191,7 @@ def open_search(search_id: str, *, ledger: str | Path = DEFAULT_LEDGER) -> Searc
 
     Raises:
         LedgerError: if there is no such search.
+
     """
     result = SearchResult(search_id, str(ledger))
     result.record  # noqa: B018 - raises for an unknown id
@@ -209,6 +212,7 @@ def resume(
     Raises:
         ChangedError: code or versions changed and `accept_changes` is False.
         LedgerError: it is still being run by a living process, or unknown.
+
     """
     with Ledger.open(str(ledger)) as opened:
         record = opened.search(search_id)
@@ -242,6 +246,7 @@ def extend(
         ConfigError: neither trials nor epochs were given, or the space breaks a rule.
         ChangedError: code or versions changed and `accept_changes` is False.
         LedgerError: the search has not ended yet, or is unknown.
+
     """
     with Ledger.open(str(ledger)) as opened:
         record = opened.search(search_id)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from search_spaces import Choice, Interval, Space, with_lr_interval
 from service.ledger.records import RoundRecord, TrialRecord, TrialRole
 from service.recipe.initial_loss import initial_loss, measure
-from service.recipe.lr_sweep import combine_sweeps, judge_lr_sweep, plan_lr_sweep
+from service.recipe.lr_sweep import WIDEST, combine_sweeps, judge_lr_sweep, plan_lr_sweep
 from service.recipe.overfit import LossCurve, Plan, judge_overfit, plan_overfit
 from service.recipe.record import Recipe, Verdict
 from service.search.batches import BatchPlan, batch_flow
@@ -53,6 +54,7 @@ def run_checks(context: SearchContext) -> Space:
     Raises:
         RecipeStopped: step 1 or 2 failed and the spec does not say to go on.
         Stopped: the search was asked to end.
+
     """
     recipe = recorded_verdicts(context)
     space = context.spec.space
@@ -113,15 +115,14 @@ def _initial_loss(context: SearchContext, config: TrialConfig) -> Verdict:
     initialise(
         model, config.init, config.model.activation, derived_seed(context.seed, "initial loss")
     )
-    loss = "half_mse" if dataset.task == "regression" else "cross_entropy"
-    if config.train.loss == "half_mse":
-        loss = "half_mse"
+    squared = dataset.task == "regression" or config.train.loss == "half_mse"
+    loss: Literal["half_mse", "cross_entropy"] = "half_mse" if squared else "cross_entropy"
     facts = measure(model, dataset.x_train[:INITIAL_ROWS], dataset.y_train[:INITIAL_ROWS], loss)
     return initial_loss(
         facts,
         dummy_loss=dataset.dummy_loss(loss),
         num_outputs=dataset.num_outputs,
-        loss="half_mse" if loss == "half_mse" else "cross_entropy",
+        loss=loss,
     )
 
 
@@ -138,14 +139,14 @@ def _plan_sweeps(context: SearchContext, reference: TrialConfig) -> list[Sweep]:
     kinds = context.spec.space.get("optimizer.kind")
     names = list(kinds.values) if isinstance(kinds, Choice) else [reference.optimizer.kind]
     lr = context.spec.space.get(LR)
-    limits = {"limits": lr.limits or (lr.low, lr.high)} if isinstance(lr, Interval) else {}
+    limits = (lr.limits or (lr.low, lr.high)) if isinstance(lr, Interval) else WIDEST
     return [
         Sweep(
             str(name),
             plan_lr_sweep(
                 reference.with_values({"optimizer.kind": name}),
                 len(context.dataset.x_train),
-                **limits,
+                limits=limits,
             ),
         )
         for name in names

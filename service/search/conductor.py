@@ -18,7 +18,6 @@ from typing import Protocol
 from service.ledger.records import SegmentRecord
 from service.messages import (
     AnyMessage,
-    Began,
     Border,
     Failed,
     Finished,
@@ -98,6 +97,7 @@ class Conductor:
 
         Raises:
             Stopped: the user, another process or the budget asked to stop; all is saved.
+
         """
         taken = 0
         while True:
@@ -141,8 +141,13 @@ class Conductor:
     def _segments_for(self, advance: Advance) -> list[SegmentRecord]:
         """Return the unfinished segments of an advance, as first planned and recorded."""
         ledger, search_id = self._context.ledger, self._context.search_id
-        scope = {"round": advance.round, "batch": advance.batch, "rung": advance.rung}
-        if not ledger.segments(search_id, **scope):
+
+        def recorded() -> list[SegmentRecord]:
+            return ledger.segments(
+                search_id, round=advance.round, batch=advance.batch, rung=advance.rung
+            )
+
+        if not recorded():
             trials = ledger.trials(search_id, trial_ids=advance.trial_ids)
             todo = [
                 trial
@@ -161,8 +166,7 @@ class Conductor:
                 stop_epoch=advance.to_epoch,
             )
             ledger.add_segments(search_id, segments)
-        recorded = ledger.segments(search_id, **scope)
-        return [segment for segment in recorded if segment.state not in ENDED]
+        return [segment for segment in recorded() if segment.state not in ENDED]
 
     def _issue(self) -> None:
         """Submit waiting segments while workers can take them, earlier flows first."""

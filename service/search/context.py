@@ -19,11 +19,11 @@ from service.search.samplers.process import SamplerProcess
 from service.search.spec import SearchSpec
 from trainers.config import TrialConfig
 from trainers.data import Dataset, load
-from trainers.lanes import signature
+from trainers.lanes.signature import signature
 from trainers.trial import CheckpointRef, Trial
 
 
-class Stopped(Exception):  # noqa: N818 - a request, not an error
+class Stopped(Exception):
     """The search was asked to end before its last round; all work is saved.
 
     `kind` is `interrupted` (Ctrl-C), `stopped` (isoflop stop), `budget` or `target`.
@@ -142,9 +142,11 @@ class SearchContext:
             for record in records
             if record.trial_id not in own and continues_parent(record)
         ]
-        inherited = self.ledger.checkpoints(
-            self.search_id, [parent for parent in parents if parent is not None]
-        )
+        inherited: dict[int | None, CheckpointRef] = {
+            **self.ledger.checkpoints(
+                self.search_id, [parent for parent in parents if parent is not None]
+            )
+        }
         return tuple(
             own.get(record.trial_id)
             or (inherited.get(record.parent_trial) if continues_parent(record) else None)

@@ -20,7 +20,8 @@ from service.search.proposals import seeds_of, trial_record
 from service.search.seeds import finalist_seed
 from trainers.config import TrialConfig
 from trainers.data import load
-from trainers.lanes import evaluate, load_lane, to_module
+from trainers.lanes.checkpoint import load_lane
+from trainers.lanes.evaluation import evaluate, to_module
 from trainers.predictor import Predictor
 
 BASELINE_ROUND = -2
@@ -215,7 +216,9 @@ def _winner_facts(
     place = min(range(len(values)), key=lambda i: (values[i], i))
     path = save_predictor(
         context.out_dir / "weights.pt",
-        Predictor(to_module(states[place], trials[place], dataset), trials[place].config, dataset),
+        Predictor.from_dataset(
+            to_module(states[place], trials[place], dataset), trials[place].config, dataset
+        ),
     )
     mean_test = {name: math.fsum(test[name] for test in tests) / len(tests) for name in tests[0]}
     return {

@@ -61,7 +61,7 @@ def _energy_kwh(context: SearchContext) -> dict[int, float]:
     }
 
 
-def values_of(metrics: Metrics, objectives: Sequence[Objective]) -> tuple[float, ...]:
+def values_of(metrics: Mapping[str, float], objectives: Sequence[Objective]) -> tuple[float, ...]:
     """Return the objectives' values in order, NaN for one that is missing."""
     return tuple(float(metrics.get(objective.metric, math.nan)) for objective in objectives)
 

@@ -18,6 +18,7 @@ from service.search.conductor import Conductor
 from service.search.context import SearchContext, Stopped
 from service.search.finalists import add_baseline, run_baseline, run_finalists
 from service.search.gains import judge_gain, judge_round, train_incumbent
+from service.search.goals import check_goals, note_energy
 from service.search.narrowing import refined_space
 from service.search.prolonging import run_prolonging
 from service.search.rounds import RoundSource, record_round
@@ -45,6 +46,7 @@ def run_procedure(context: SearchContext) -> str:
     Raises:
         RecipeStopped: the recipe's first steps failed.
         Stopped: Ctrl-C or `isoflop stop`; a spent budget is no exception but a reason returned.
+
     """
     add_baseline(context)
     ended = ""
@@ -150,7 +152,8 @@ def run_round(context: SearchContext, stage: Stage) -> bool:
         judge_round(context, stage.number)
         train_incumbent(context, stage.number)
         context.finish_round(stage.number, reason=source.ended)
-    context.check_target()
+    note_energy(context, stage.number)
+    check_goals(context, stage.number)
     return judge_gain(context, stage.number)
 
 
@@ -160,6 +163,7 @@ def _round_record(context: SearchContext, stage: Stage) -> RoundRecord:
     for known in context.ledger.rounds(context.search_id):
         if known.round == stage.number:
             return known
+    reasons: list[dict[str, object]]
     if stage.space is not None:
         space, reasons = stage.space, [{"text": "the space was given by the user"}]
     elif stage.number == 0:

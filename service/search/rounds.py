@@ -17,6 +17,7 @@ from service.ledger.records import RoundRecord, TrialRecord
 from service.search.batches import BatchPlan, batch_flow
 from service.search.conductor import Flow
 from service.search.context import SearchContext
+from service.search.goals import target_reached
 from service.search.measure import mean_values, values_of
 from service.search.objectives import excess
 from service.search.proposals import Refusal, seeds_of, trial_record
@@ -48,7 +49,11 @@ class RoundSource:
     @property
     def exhausted(self) -> bool:
         """Whether every batch was handed out."""
-        return bool(self.ended) or self._asked >= self._planned
+        if self.ended or self._asked >= self._planned:
+            return True
+        settled = self._batch - self.context.batches_open
+        self.ended = target_reached(self.context, self.round, settled) if settled >= 0 else ""
+        return bool(self.ended)
 
     @property
     def _epochs(self) -> int:
@@ -154,8 +159,9 @@ class RoundSource:
         if "pruned" in states:
             return _replace(told, state="pruned", intermediate={first.epochs_done: values[0]})
         bounds = excess(first.metrics, self.context.spec.constraint_list)
-        state = "infeasible" if "infeasible" in states else "complete"
-        return _replace(told, state=state, values=values, constraints=bounds)
+        if "infeasible" in states:
+            return _replace(told, state="infeasible", values=values, constraints=bounds)
+        return _replace(told, state="complete", values=values, constraints=bounds)
 
     def _record(self, asks: Sequence[Ask]) -> list[TrialRecord]:
         """Write a batch of trials, every seed of every configuration, in one transaction."""

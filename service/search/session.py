@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from service.energy import EnergySession, Site
 from service.ledger import Ledger
@@ -15,14 +19,14 @@ from service.report import write_outputs
 from service.search.budget import BudgetKeeper
 from service.search.context import SearchContext, Stopped
 from service.search.display import Display
-from service.search.evidence import read_evidence
 from service.search.executor import Executor, InlineExecutor
 from service.search.interrupt import InterruptSwitch
+from service.search.outside import outside_evidence
 from service.search.procedure import run_procedure
 from service.search.reserve import reserved_share
 from service.search.samplers.process import SamplerProcess
 from service.search.spec import SearchSpec
-from trainers.errors import IsoflopError, LedgerError, RecipeStopped
+from trainers.errors import LedgerError, RecipeStopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +48,13 @@ class Workers:
         num = self.count(spec)
         if num == 1 and self.address is None:
             return InlineExecutor()
+        from service.search.executor.ray_cluster import WorkerShape
         from service.search.executor.ray_executor import RayExecutor
 
-        return RayExecutor(
-            num_workers=num,
-            address=self.address,
-            cpus_per_worker=spec.resources.cpus_per_worker,
-            gpus_per_worker=spec.resources.gpus_per_worker,
+        shape = WorkerShape(
+            cpus=spec.resources.cpus_per_worker, gpus=spec.resources.gpus_per_worker
         )
+        return RayExecutor(num, address=self.address, shape=shape)
 
 
 def _usable_cores() -> range:
@@ -95,8 +98,6 @@ def run_session(
 
 
 def _now(record: SearchRecord, state: str) -> float | None:
-    import time
-
     return time.time() if state in ("finished", "recipe_stopped") else None
 
 
@@ -134,7 +135,7 @@ def _opened(
             co2e_kg=site.co2e_kg,
             reserve=reserved_share(spec),
         )
-        evidence, notes = read_evidence(spec)
+        evidence, notes = outside_evidence(spec)
         context = SearchContext(
             ledger=ledger,
             record=record,
@@ -163,6 +164,7 @@ def refuse_if_alive(ledger: Ledger, record: SearchRecord) -> None:
 
     Raises:
         LedgerError: with the process id and what to do.
+
     """
     if record.state != "running":
         return
@@ -170,8 +172,6 @@ def refuse_if_alive(ledger: Ledger, record: SearchRecord) -> None:
     if not spans:
         return
     last = spans[-1]
-    import socket
-
     if last.host == socket.gethostname() and last.pid != os.getpid() and _is_alive(last.pid):
         raise LedgerError(
             f"`{record.search_id}` is being run by process {last.pid}; "
@@ -180,11 +180,4 @@ def refuse_if_alive(ledger: Ledger, record: SearchRecord) -> None:
 
 
 def _is_alive(pid: int) -> bool:
-    import psutil
-
     return bool(psutil.pid_exists(pid)) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-def is_own_error(error: BaseException) -> bool:
-    """Say whether an error was raised on purpose, for a user to read."""
-    return isinstance(error, IsoflopError)
