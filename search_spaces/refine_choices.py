@@ -67,8 +67,9 @@ def _dropped(
         for i, p in lost.items()
     )
     text = (
-        f"{path} drops {told}: worse than {best!r} (median {rule.metric} {_median(best_costs, rule)} "
-        f"of {len(best_costs)} trials), one-sided Mann-Whitney p < {rule.p_value:g}"
+        f"{path} drops {told}: worse than {best!r} (median {rule.metric} "
+        f"{_median(best_costs, rule)} of {len(best_costs)} trials), one-sided Mann-Whitney "
+        f"p < {rule.p_value:g}"
     )
     numbers = {f"p_value of {judged[index][0]}": p for index, p in p_values.items()}
     return after, Reason(

@@ -84,11 +84,12 @@ def _interval_reason(
     median = before.unscale(scaled_median)
     grew = after.low < before.low or after.high > before.high
     kind: ReasonKind = "widened" if grew else "kept" if after == before else "narrowed"
+    values_span = f"{rule.sign * best[0].cost:.4g} to {rule.sign * best[-1].cost:.4g}"
     text = (
         f"{path} {'stays' if kind == 'kept' else kind} {span(before)}"
         f"{'' if kind == 'kept' else ' -> ' + span(after)}: "
-        f"the best {len(best)} of {num_trials} trials ({rule.metric} {rule.sign * best[0].cost:.4g} "
-        f"to {rule.sign * best[-1].cost:.4g}) lie in {min(values):.3g}..{max(values):.3g}"
+        f"the best {len(best)} of {num_trials} trials ({rule.metric} {values_span}) "
+        f"lie in {min(values):.3g}..{max(values):.3g}"
     )
     if side:
         edge = before.low if side == "lower" else before.high

@@ -210,7 +210,7 @@ class SearchSpec(SpecSection):
     @property
     def max_rounds(self) -> int:
         """Most rounds in all, those that the recipe's step 7 adds included."""
-        if not self.space:
+        if not self.space and not self.rounds:
             return 1
         return self.recipe.max_rounds or len(self.rounds) or DEFAULT_MAX_ROUNDS
 

@@ -86,27 +86,42 @@ def check_spec(spec: SearchSpec) -> None:
 
     """
     fixed = [path for path, _ in flat(spec.base.to_mapping())]
-    for space in [spec.space, *(r.space for r in spec.rounds if r.space is not None)]:
+    spaces = [spec.space, *(r.space for r in spec.rounds if r.space is not None)]
+    for space in spaces:
         refuse_fixed_and_searched(fixed, space, spec.derive)
         _check_space_paths(spec, space)
+        _check_loss_is_comparable(spec, space)
     for path, rule in spec.derive_rules.items():
         for name, role in (
             (path, "derive"),
             *((read, f"derive.{path} reads") for read in rule.paths),
         ):
             _refuse(check_path(name, role, has_factory=spec.base.model.factory is not None))
-    if spec.rounds and spec.rounds[0].refine is not None and spec.start_from.trials is None:
-        raise ConfigError(
-            "`rounds.0.refine` needs evidence, but nothing comes before the first round; "
-            "remove it, or give `start_from.trials`"
-        )
-    _check_loss_is_comparable(spec)
-    _check_probes(spec)
+    _check_rounds(spec)
+    for space in spaces:
+        _check_probes(spec, space)
+    _check_start(spec)
 
 
 def _refuse(problem: str) -> None:
     if problem:
         raise ConfigError(problem)
+
+
+def _check_rounds(spec: SearchSpec) -> None:
+    if spec.rounds and spec.rounds[0].refine is not None:
+        raise ConfigError(
+            "`rounds.0.refine` needs a round before it, but it belongs to the first; remove it"
+        )
+    for index, round_ in enumerate(spec.plan()):
+        if round_.sampler == "grid":
+            (spec.space if round_.space is None else round_.space).grid()
+        epochs, halving = round_.epochs or 1, round_.halving
+        if halving is not None and halving.first_epoch >= epochs:
+            raise ConfigError(
+                f"`rounds.{index}.halving.first_epoch` must be < the round's epochs, but got "
+                f"{halving.first_epoch} of {epochs}; halve earlier or train longer"
+            )
 
 
 def _check_space_paths(spec: SearchSpec, space: Space) -> None:
@@ -139,24 +154,29 @@ def _field_problem(base: TrialConfig, path: str, value: Any) -> str:
     return ""
 
 
-def _check_loss_is_comparable(spec: SearchSpec) -> None:
-    searched = "train.loss" in spec.space
-    if searched and any(metric in ("val_loss", "train_loss") for metric in spec.objectives):
+def _check_loss_is_comparable(spec: SearchSpec, space: Space) -> None:
+    if "train.loss" in space and any(
+        metric in ("val_loss", "train_loss") for metric in spec.objectives
+    ):
         raise SpaceError(
             "`space.train.loss` cannot be searched for the objective of a loss: values of "
             "different losses cannot be compared; use `objectives: {val_error: minimize}`"
         )
 
 
-def _check_probes(spec: SearchSpec) -> None:
+def _check_probes(spec: SearchSpec, space: Space) -> None:
     """Configure corners and random points, so that `derive` fails now and not at trial 300."""
-    space, rng = spec.space, np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     corners = [space.from_unit([u] * len(space)) for u in (0.0, 1.0)]
     for params in [*corners, *(space.sample(rng) for _ in range(NUM_PROBES if space else 0))]:
         try:
             spec.configure(params)
         except ConfigError as error:
             raise SpaceError(f"{error} (at the point {params} of the space)") from None
+
+
+def _check_start(spec: SearchSpec) -> None:
+    """Check `start_from`: configs lie in the space, and the baseline uses the same data."""
     for index in range(len(spec.start_from.configs)):
         spec.start_config(index)
     baseline = spec.baseline_config()

@@ -32,12 +32,13 @@ def plan_rounds(spec: SearchSpec) -> list[RoundSpec]:
     if size is not None and size <= total and spec.sampler in ("auto", "grid"):
         reason = f"the space has {size} points, so all of {said} fit: each is tried once"
         return [_round(sampler="grid", trials=size, epochs=epochs, reason=reason)]
-    if total < MIN_TRIALS_TO_REFINE or epochs == 1 or spec.sampler == "grid":
+    if spec.sampler == "grid":
+        points = len(spec.space.grid())
+        reason = f"`sampler: grid` asks for the exact product of {points} points, in one round"
+        return [_round(sampler="grid", trials=min(points, total), epochs=epochs, reason=reason)]
+    if total < MIN_TRIALS_TO_REFINE or epochs == 1:
         reason = f"{said} of {epochs} epochs are too few to explore first and refine then"
-        if spec.sampler == "grid":
-            reason = "`sampler: grid` asks for the exact product, in one round"
-        trials = None if spec.sampler == "grid" else total
-        return [_round(sampler=spec.sampler, trials=trials, epochs=epochs, reason=reason)]
+        return [_round(sampler=spec.sampler, trials=total, epochs=epochs, reason=reason)]
     return _coarse_to_fine(spec, total, said, epochs)
 
 
@@ -52,7 +53,7 @@ def _coarse_to_fine(spec: SearchSpec, total: int, said: str, epochs: int) -> lis
     halving = HalvingSpec(eta=ETA, first_epoch=first_epoch) if first_epoch < epochs else None
     rounds = [
         _round(
-            sampler=spec.sampler if spec.sampler != "auto" else "sobol",
+            sampler=spec.sampler,
             trials=coarse,
             epochs=coarse_epochs,
             reason=f"coarse: half of {said}, {coarse_epochs} of {epochs} epochs each",
@@ -74,22 +75,32 @@ def _coarse_to_fine(spec: SearchSpec, total: int, said: str, epochs: int) -> lis
 
 
 def _filled(spec: SearchSpec) -> list[RoundSpec]:
-    """Fill in trials and epochs that the listed rounds left open."""
-    open_rounds = [r for r in spec.rounds if r.trials is None and r.sampler != "grid"]
-    given = sum(r.trials or 0 for r in spec.rounds)
-    left = (spec.budget.trials or DEFAULT_TRIALS * len(spec.rounds)) - given
-    share = max(1, left // max(1, len(open_rounds)))
+    """Fill in sampler, trials and epochs that the listed rounds left open."""
+    named = [
+        r.model_copy(update={"sampler": spec.sampler if r.sampler == "auto" else r.sampler})
+        for r in spec.rounds
+    ]
+    num_open = sum(r.trials is None and r.sampler != "grid" for r in named)
+    given = sum(r.trials or 0 for r in named)
+    left = (spec.budget.trials or DEFAULT_TRIALS * len(named)) - given
+    share = max(1, left // max(1, num_open))
     return [
         r.model_copy(
             update={
-                "trials": r.trials if r.trials or r.sampler == "grid" else share,
+                "trials": r.trials or _grid_size(r, spec) or share,
                 "epochs": r.epochs or spec.base.train.epochs,
-                "sampler": spec.sampler if r.sampler == "auto" else r.sampler,
-                "reason": r.reason or "listed in the spec",
+                "reason": "listed in the spec",
             }
         )
-        for r in spec.rounds
+        for r in named
     ]
+
+
+def _grid_size(round_: RoundSpec, spec: SearchSpec) -> int | None:
+    """Count the points of a grid round's space, as written in the spec."""
+    if round_.sampler != "grid":
+        return None
+    return len((spec.space if round_.space is None else round_.space).grid())
 
 
 def _round(**values: object) -> RoundSpec:
