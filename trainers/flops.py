@@ -58,6 +58,7 @@ def count_flops(model: nn.Module, input_shape: tuple[int, ...], batch_size: int)
         model: any module from [B, *input_shape] to a tensor; it is not changed.
         input_shape: shape of one row.
         batch_size: rows B, at least 1.
+
     """
     model = copy.deepcopy(model).train()
     first = next(model.parameters())

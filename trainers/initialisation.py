@@ -32,6 +32,7 @@ def initialise(model: nn.Module, init: InitConfig, activation: str, seed: int) -
         init: the section `init`.
         activation: decides kind `auto`.
         seed: the trial's, 0 to 2^64 - 1.
+
     """
     kind = init.kind if init.kind != "auto" else automatic_kind(activation)[0]
     for index, module in enumerate(model.modules()):

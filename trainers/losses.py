@@ -32,6 +32,7 @@ def cross_entropy_rows(logits: Tensor, y: Tensor, smoothing: float | Tensor = 0.
 
     Returns:
         [..., B]
+
     """
     log_p = torch.log_softmax(logits, dim=-1)
     index = y.expand(log_p.shape[:-1]).unsqueeze(-1)
@@ -55,6 +56,7 @@ def half_mse_rows(outputs: Tensor, y: Tensor, smoothing: float | Tensor = 0.0) -
 
     Returns:
         [..., B]
+
     """
     if y.dtype == torch.int64:
         num_classes = outputs.shape[-1]
@@ -83,6 +85,7 @@ def resolve_loss(kind: Literal["auto", "cross_entropy", "half_mse"], task: Task)
 
     Raises:
         ConfigError: for cross-entropy on numbers.
+
     """
     if kind == "auto":
         return "cross_entropy" if task == "classification" else "half_mse"

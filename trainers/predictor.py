@@ -99,6 +99,7 @@ class Predictor(nn.Module):
 
         Raises:
             DataError: where the rows do not fit what the model was trained on.
+
         """
         outputs = self._outputs(rows)
         if self.task == "regression":
@@ -112,6 +113,7 @@ class Predictor(nn.Module):
         Raises:
             ConfigError: for a model of numbers, or of classes trained by half_mse.
             DataError: as `predict`.
+
         """
         if self.task == "regression" or self.loss != "cross_entropy":
             raise ConfigError(
@@ -152,6 +154,7 @@ class Predictor(nn.Module):
         Raises:
             CheckpointError: where the file is missing, truncated or no predictor's.
             ConfigError: where the model's factory is not importable here.
+
         """
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)

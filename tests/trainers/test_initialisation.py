@@ -73,8 +73,13 @@ def test_zeros_constant_and_scale():
 
 @pytest.mark.parametrize(
     ("activation", "kind"),
-    [("sigmoid", "xavier"), ("tanh", "xavier"), ("identity", "xavier"), ("relu", "he"),
-     ("elu", "he")],
+    [
+        ("sigmoid", "xavier"),
+        ("tanh", "xavier"),
+        ("identity", "xavier"),
+        ("relu", "he"),
+        ("elu", "he"),
+    ],
 )
 def test_auto_follows_the_activation(activation, kind):
     assert automatic_kind(activation)[0] == kind
@@ -94,8 +99,9 @@ def test_the_draw_depends_on_the_seed_alone():
     first, same, other = (model.state_dict() for model in models)
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
-    assert not torch.equal(first["layers.0.linear.weight"][:, :3],
-                           first["layers.1.linear.weight"][:128, :3])
+    assert not torch.equal(
+        first["layers.0.linear.weight"][:, :3], first["layers.1.linear.weight"][:128, :3]
+    )
 
 
 def test_initialising_again_undoes_training():

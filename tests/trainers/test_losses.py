@@ -85,8 +85,9 @@ def test_half_mse_of_classes_uses_one_hot_targets(smoothing):
 
 def test_rows_average_to_the_mean():
     logits, y = _logits(3, 5, 4), torch.tensor([0, 1, 2, 3, 0])
-    torch.testing.assert_close(cross_entropy_rows(logits, y, 0.1).mean(-1),
-                               cross_entropy(logits, y, 0.1))
+    torch.testing.assert_close(
+        cross_entropy_rows(logits, y, 0.1).mean(-1), cross_entropy(logits, y, 0.1)
+    )
     assert half_mse_rows(logits, y).shape == (3, 5)
 
 

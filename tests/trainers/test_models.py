@@ -24,8 +24,12 @@ def test_mlp_equals_the_same_layers_in_a_torch_sequential(place):
     ours = Mlp((3, 4), 5, depth=2, width=8, activation="tanh", batch_norm=place, bn_momentum=0.2)
     norm = [[nn.BatchNorm1d(8, momentum=0.2)] if place != "none" else [] for _ in range(2)]
     block = [
-        [nn.Linear(size, 8), *(norm[i] if place == "before" else []), nn.Tanh(),
-         *(norm[i] if place == "after" else [])]
+        [
+            nn.Linear(size, 8),
+            *(norm[i] if place == "before" else []),
+            nn.Tanh(),
+            *(norm[i] if place == "after" else []),
+        ]
         for i, size in enumerate((12, 8))
     ]
     theirs = nn.Sequential(nn.Flatten(), *block[0], *block[1], nn.Linear(8, 5))

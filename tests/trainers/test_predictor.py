@@ -76,7 +76,7 @@ def test_saved_and_loaded_it_predicts_the_same(tmp_path, values, dtype):
 
 
 def test_numbers_come_back_in_their_own_units():
-    predictor, config = _predictor(**{"data.name": "diabetes"})
+    predictor, _ = _predictor(**{"data.name": "diabetes"})
     with torch.no_grad():
         for parameter in predictor.module.parameters():
             parameter.zero_()

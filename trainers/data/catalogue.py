@@ -16,6 +16,7 @@ def find_source(name: str, home: str | Path | None = None) -> Source:
 
     Raises:
         DataError: for an unknown name, with the nearest known one, or unreadable rows.
+
     """
     check_name(name, home)
     return LOADERS[name]() if name in LOADERS else read_source(name, home)
@@ -42,6 +43,7 @@ def describe(name: str, home: str | Path | None = None) -> dict[str, Any]:
 
     Raises:
         DataError: as `find_source`.
+
     """
     check_name(name, home)
     if name not in LOADERS:

@@ -22,6 +22,7 @@ def fit_features(rows: pd.DataFrame) -> tuple[tuple[Feature, ...], dict[str, str
     Raises:
         DataError: for missing values, for text columns with `MAX_LEVELS` levels or more, and for
             columns that are neither numbers nor text.
+
     """
     missing = {str(column): int(count) for column, count in rows.isna().sum().items() if count}
     _refuse_unusable(missing, "NaN or empty")
@@ -54,6 +55,7 @@ def encode(rows: pd.DataFrame, features: Sequence[Feature]) -> np.ndarray:
 
     Raises:
         DataError: for a missing column, text where numbers belong, and NaN or infinite values.
+
     """
     blocks: list[np.ndarray] = []
     names: list[str] = []
@@ -89,6 +91,7 @@ def check_features(x: np.ndarray, names: Sequence[str]) -> None:
     Args:
         x: [N, ...]; where there are not as many names as columns, all values count as one.
         names: one per column of [N, d], or a single one.
+
     """
     bad = ~np.isfinite(x)
     if not bad.any():

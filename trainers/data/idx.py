@@ -34,6 +34,7 @@ def read_idx(path: Path) -> np.ndarray:
 
     Raises:
         DataError: where it cannot be read, is no IDX file, or is truncated.
+
     """
     try:
         content = path.read_bytes()
@@ -63,6 +64,7 @@ def load_idx_set(name: str) -> Source:
 
     Raises:
         DataError: where the files are not found or do not fit each other.
+
     """
     directory = _find_directory(name)
     arrays = [read_idx(_find_file(directory, file)) for file in FILES]

@@ -27,6 +27,7 @@ def load(config: DataConfig) -> Dataset:
     Raises:
         DataError: for an unknown name (with the nearest known one), a source that cannot be
             read, or a split that leaves a part without rows.
+
     """
     return _load(config, source_key(config.name))
 

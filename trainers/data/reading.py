@@ -29,6 +29,7 @@ def read_file(path: Path, target: str | Sequence[str], task: str | None = None) 
         DataError: for a file that is missing, unreadable, empty or of another kind, for missing
             target columns or labels, for NaN or infinite features, and for text columns with too
             many levels to encode.
+
     """
     if not path.is_file():
         raise DataError(f"`{path}` must be a file, but there is none; check the path")

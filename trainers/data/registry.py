@@ -54,6 +54,7 @@ def register(
     Raises:
         DataError: for a name that is taken or malformed, for a file that cannot be used (saying
             why and what to do), and for a home that cannot be written.
+
     """
     if not NAME_PATTERN.fullmatch(name):
         raise DataError(f"a data name must be letters, digits, `.`, `_` and `-`, but got {name!r}")
@@ -109,6 +110,7 @@ def read_source(name: str, home: str | Path | None = None) -> Source:
 
     Raises:
         DataError: where they cannot be read, or differ from what was registered.
+
     """
     meta = read_meta(name, home)
     path = data_dir(home) / name / ROWS_FILE

@@ -21,6 +21,7 @@ def split_rows(
 
     Raises:
         DataError: where a part would be empty, or `num_train` exceeds the training rows.
+
     """
     rng = np.random.Generator(np.random.Philox(key=config.split_seed))
     rows = rng.permutation(len(source.x))

@@ -34,6 +34,7 @@ def read_targets(columns: Sequence[pd.Series], task: Task | None = None) -> Targ
     Raises:
         DataError: for missing labels, infinite numbers, text where numbers are asked for, a
             single class or nearly as many as rows, or several columns of classes.
+
     """
     for column in columns:
         _refuse_missing(column)

@@ -31,6 +31,7 @@ def build_model(config: ModelConfig, input_shape: tuple[int, ...], num_outputs: 
     Raises:
         ConfigError: where the model does not fit the data, or a factory cannot be imported,
             fails, or returns no module.
+
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed CUDA too
@@ -53,6 +54,7 @@ def import_factory(path: str) -> Callable[..., Any]:
 
     Raises:
         ConfigError: saying which part of the path is missing and what to do about it.
+
     """
     module_name, _, function_name = path.partition(":")
     try:

@@ -25,6 +25,7 @@ class Cnn(nn.Module):
 
     Raises:
         ConfigError: for flat inputs, and for more blocks than the input can be halved.
+
     """
 
     def __init__(
