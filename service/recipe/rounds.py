@@ -133,7 +133,7 @@ def keep_going(
         found += "; the budget has ended"
     return verdict_of(
         7,
-        passed=enough,
+        passed=None,
         verdict="continue" if go_on else "stop",
         reason=found,
         consequence="back to step 5: another refined round"
