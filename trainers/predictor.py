@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from trainers.config import ModelConfig, TrialConfig
 from trainers.data import Dataset, Feature
 from trainers.data.encoding import check_features, encode
+from trainers.data.reading import channels_first
 from trainers.errors import CheckpointError, ConfigError, DataError
 from trainers.losses import LossKind, Task, resolve_loss
 from trainers.models import build_model
@@ -211,7 +212,7 @@ class Predictor(nn.Module):
         return torch.cat(parts).numpy()
 
     def _raw_inputs(self, rows: Any) -> np.ndarray:
-        """Return float32 [N, *input_shape], each row given in any shape of as many values."""
+        """Return float32 [N, *input_shape] from a table, flat rows, or the data's own layout."""
         if isinstance(rows, pd.DataFrame) and self.features:
             return encode(rows, self.features)
         values = rows.detach().cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
@@ -219,18 +220,27 @@ class Predictor(nn.Module):
             x = values.astype(np.float32)
         except (ValueError, TypeError) as error:
             raise DataError(f"rows must be numbers, but {error}; give a DataFrame") from error
-        num_features = self.x_mean.numel()
-        if x.ndim == 0 or not len(x) or x[0].size != num_features:
-            raise DataError(
-                f"rows must be [N, {', '.join(map(str, self.input_shape))}] with N >= 1, but have "
-                f"shape {x.shape}"
-            )
+        if x.ndim == 0 or not len(x) or x[0].size != self.x_mean.numel():
+            raise self._misshapen(x)
+        # Axes of length 1 (gray images without their channel) and flat rows are unambiguous.
+        if x.ndim != 2 and _without_ones(x.shape[1:]) != _without_ones(self.input_shape):
+            x, _ = channels_first(x)
+            if x.shape[1:] != self.input_shape:
+                raise self._misshapen(x)
         x = x.reshape(len(x), *self.input_shape)
         check_features(x, ["rows"])
         return x
+
+    def _misshapen(self, x: np.ndarray) -> DataError:
+        shape = ", ".join(map(str, self.input_shape))
+        return DataError(f"rows must be [N, {shape}] with N >= 1, but have shape {x.shape}")
 
     def _labels(self) -> np.ndarray:
         """Return the classes [C]: integers where all their names are integers, else names."""
         if all(name.lstrip("-").isdigit() for name in self.class_names):
             return np.array([int(name) for name in self.class_names])
         return np.array(self.class_names)
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)

@@ -5,7 +5,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from trainers.config import DataConfig, TrialConfig
-from trainers.data import load, make_dataset
+from trainers.data import Source, load, make_dataset, read_features
 from trainers.data.reading import read_file
 from trainers.errors import CheckpointError, ConfigError, DataError
 from trainers.initialisation import initialise
@@ -109,6 +109,31 @@ def test_a_data_frame_is_encoded_as_in_training(tmp_path):
         predictor.predict(rows[["size"]])
     with pytest.raises(DataError, match="`size` must be numbers"):
         predictor.predict(rows.assign(size="big"))
+
+
+def test_images_with_channels_last_are_understood_and_transposed_ones_refused():
+    config = TrialConfig.from_mapping({"model.kind": "cnn", "model.width": 4})
+    x = np.random.default_rng(0).random((40, 3, 8, 12)).astype(np.float32)
+    source = Source(x=x, y=np.arange(40) % 2, task="classification", class_names=("no", "yes"))
+    dataset = make_dataset(source, config.data)
+    predictor = Predictor.from_dataset(build_model(config.model, (3, 8, 12), 2), config, dataset)
+    expected = predictor.predict_proba(x)
+    np.testing.assert_array_equal(predictor.predict_proba(np.moveaxis(x, 1, 3)), expected)
+    np.testing.assert_array_equal(predictor.predict_proba(x.reshape(40, -1)), expected)
+    with pytest.raises(DataError, match=r"\[N, 3, 8, 12\].*shape \(40, 3, 12, 8\)"):
+        predictor.predict(np.swapaxes(x, 2, 3))
+
+
+def test_rows_are_read_from_files_for_prediction(tmp_path):
+    digits = load_digits()
+    predictor, _ = _predictor()
+    expected = predictor.predict(digits.images)
+    np.savez(tmp_path / "a.npz", X=digits.images, y=digits.target)
+    assert (predictor.predict(read_features(tmp_path / "a.npz")) == expected).all()
+    pd.DataFrame(digits.data).to_csv(tmp_path / "a.csv", index=False)
+    assert (predictor.predict(read_features(tmp_path / "a.csv")) == expected).all()
+    with pytest.raises(DataError, match="there is none"):
+        read_features(tmp_path / "b.csv")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from trainers.data.builtin import BUILT_IN
 from trainers.data.catalogue import describe, find_source
 from trainers.data.dataset import Dataset, Feature, Scaler, check_batch
 from trainers.data.loading import load, make_dataset
+from trainers.data.reading import read_features
 from trainers.data.registry import register, registered
 from trainers.data.source import Source
 
@@ -18,6 +19,7 @@ __all__ = [
     "find_source",
     "load",
     "make_dataset",
+    "read_features",
     "register",
     "registered",
 ]

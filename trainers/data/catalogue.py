@@ -24,6 +24,8 @@ def find_source(name: str, home: str | Path | None = None) -> Source:
 
 def check_name(name: str, home: str | Path | None = None) -> None:
     """Raise DataError for a name that is neither built in nor registered."""
+    if name in LOADERS:
+        return
     known = [*LOADERS, *registered_names(home)]
     if name not in known:
         raise DataError(

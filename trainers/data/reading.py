@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast, get_args
 
@@ -18,6 +18,7 @@ from trainers.losses import Task
 
 FEATURE_KEYS = ("X", "x", "data")
 """Names under which an .npz may hold its features."""
+SUFFIXES = (".npz", ".csv", ".parquet")
 IMAGE_CHANNELS = (1, 3, 4)
 TASKS: tuple[str, ...] = get_args(Task)
 
@@ -31,23 +32,43 @@ def read_file(path: Path, target: str | Sequence[str], task: str | None = None) 
             many levels to encode.
 
     """
+    check_file(path)
+    if task is not None and task not in TASKS:
+        raise DataError(f"the task must be one of {TASKS}, but got {task!r}{nearest(task, TASKS)}")
+    targets = [target] if isinstance(target, str) else list(target)
+    if not targets:
+        raise DataError("data needs at least one target column, but got none; name it by --target")
+    reader = _read_npz if path.suffix.lower() == ".npz" else _read_table
+    return reader(path, targets, cast("Task | None", task))
+
+
+def read_features(path: Path) -> pd.DataFrame | np.ndarray:
+    """Read rows to predict, as `Predictor.predict` takes them: a table, or an .npz's features.
+
+    A table may still hold its target and other columns; the predictor takes those it knows.
+
+    Raises:
+        DataError: as `read_file`, but for targets.
+
+    """
+    check_file(path)
+    if path.suffix.lower() != ".npz":
+        return _read_frame(path)
+    arrays = _read_arrays(path)
+    return arrays[_feature_key(path, arrays, [])]
+
+
+def check_file(path: Path) -> None:
+    """Raise DataError where the path is no file, has an unknown suffix, or is empty."""
     if not path.is_file():
         raise DataError(f"`{path}` must be a file, but there is none; check the path")
-    readers = {".npz": _read_npz, ".csv": _read_table, ".parquet": _read_table}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
+    if path.suffix.lower() not in SUFFIXES:
         raise DataError(
             f"data must be a .npz, .csv or .parquet file, but got `{path.name}`; convert it, e.g. "
             "with pandas' `DataFrame.to_parquet` or `numpy.savez`"
         )
     if path.stat().st_size == 0:
         raise DataError(f"`{path}` must hold rows, but the file is empty")
-    if task is not None and task not in TASKS:
-        raise DataError(f"the task must be one of {TASKS}, but got {task!r}{nearest(task, TASKS)}")
-    targets = [target] if isinstance(target, str) else list(target)
-    if not targets:
-        raise DataError("data needs at least one target column, but got none; name it by --target")
-    return reader(path, targets, cast("Task | None", task))
 
 
 def _read_table(path: Path, targets: list[str], task: Task | None) -> Source:
@@ -95,21 +116,30 @@ def _read_frame(path: Path) -> pd.DataFrame:
         ) from error
 
 
-def _read_npz(path: Path, targets: list[str], task: Task | None) -> Source:
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+            return {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
             f"`{path}` must be an .npz of plain arrays, but reading it raised "
             f"{type(error).__name__}: {error}; save it again by numpy.savez, without objects"
         ) from error
-    key = next((key for key in FEATURE_KEYS if key in arrays and key not in targets), None)
-    if key is None:
-        raise DataError(
-            f"`{path.name}` must hold its features under one of {', '.join(FEATURE_KEYS)}, but "
-            f"has {sorted(arrays)}; save it as numpy.savez(path, X=..., y=...)"
-        )
+
+
+def _feature_key(path: Path, arrays: Mapping[str, np.ndarray], targets: Sequence[str]) -> str:
+    for key in FEATURE_KEYS:
+        if key in arrays and key not in targets:
+            return key
+    raise DataError(
+        f"`{path.name}` must hold its features under one of {', '.join(FEATURE_KEYS)}, but "
+        f"has {sorted(arrays)}; save it as numpy.savez(path, X=..., y=...)"
+    )
+
+
+def _read_npz(path: Path, targets: list[str], task: Task | None) -> Source:
+    arrays = _read_arrays(path)
+    key = _feature_key(path, arrays, targets)
     for name in targets:
         if name not in arrays:
             others = [other for other in arrays if other != key]
@@ -154,14 +184,15 @@ def _features_of(x: np.ndarray, key: str, file: str) -> tuple[np.ndarray, str]:
             f"{what} must be numbers, but is of type {x.dtype}; encode text as numbers, or "
             "register a .csv, whose text columns are one-hot encoded"
         )
-    x, layout = _channels_first(x)
+    x, layout = channels_first(x)
     x = np.ascontiguousarray(x, dtype=np.float32)
     is_table = x.ndim == 2
     check_features(x, [f"{key}[{column}]" for column in range(x.shape[1])] if is_table else [key])
     return x, layout
 
 
-def _channels_first(x: np.ndarray) -> tuple[np.ndarray, str]:
+def channels_first(x: np.ndarray) -> tuple[np.ndarray, str]:
+    """Return rows x [N, ...] in torch's layout, and how their shape was understood."""
     shape = tuple(x.shape[1:])
     if x.ndim == 1:
         return x[:, None], "one feature per row"
