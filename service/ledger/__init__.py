@@ -7,6 +7,7 @@ from service.ledger.records import (
     SearchRecord,
     SegmentRecord,
     SpanRecord,
+    TrialProgress,
     TrialRecord,
 )
 
@@ -17,5 +18,6 @@ __all__ = [
     "SearchRecord",
     "SegmentRecord",
     "SpanRecord",
+    "TrialProgress",
     "TrialRecord",
 ]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy.engine import RowMapping
@@ -43,6 +44,33 @@ def loads(text: str | bytes) -> Any:
     """Read what `dumps` wrote; tuples come back as lists."""
     tag = _TAG if isinstance(text, str) else _TAG.encode()
     return json.loads(text, object_hook=_untagged if tag in text else None)  # type: ignore[operator]
+
+
+class StoredMapping(Mapping[str, Any]):
+    """A mapping that is read from its text when somebody first looks into it.
+
+    Most readers of trials never look at the configs, which are nine tenths of the text.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    @cached_property
+    def _values(self) -> dict[str, Any]:
+        values: dict[str, Any] = loads(self._text)
+        return values
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)
 
 
 def _plain(value: Any) -> Any:

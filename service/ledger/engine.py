@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -111,7 +112,7 @@ def explained(url: URL) -> Iterator[None]:
         yield
     except (SQLAlchemyError, sqlite3.Error, OverflowError) as error:
         raise LedgerError(_explain(error, url)) from error
-    except ValueError as error:  # text that is no JSON, or no text: a damaged page was read
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:  # a damaged page was read
         raise LedgerError(
             f"the ledger {shown(url)} holds a value that cannot be read ({error}); "
             "it is damaged: restore a backup"

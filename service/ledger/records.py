@@ -97,6 +97,16 @@ class TrialRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrialProgress:
+    """How far a search's trials of one state have come, in sum."""
+
+    state: TrialState
+    num_trials: int
+    epochs_done: int
+    horizon_epochs: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class SegmentRecord:
     """One pack to be trained to `stop_epoch`: the unit of scheduling and retry."""
 

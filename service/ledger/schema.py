@@ -243,5 +243,5 @@ events = Table(
     Column("unix_s", Double, nullable=False),
     Column("kind", Text, nullable=False),
     Column("payload", _json(), nullable=False),
-    Index("events_by_search", "search_id", "event_id"),
+    Index("events_by_kind", "search_id", "kind", "event_id"),
 )

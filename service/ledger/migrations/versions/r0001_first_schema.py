@@ -61,7 +61,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("event_id"),
     )
-    op.create_index("events_by_search", "events", ["search_id", "event_id"], unique=False)
+    op.create_index("events_by_kind", "events", ["search_id", "kind", "event_id"], unique=False)
     op.create_table(
         "plans",
         sa.Column("search_id", sa.Text(), nullable=False),
