@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any, Literal
 
 from search_spaces.conditions import Conditions, Scalar, plain_conditions
@@ -70,7 +71,7 @@ class Interval:
             )
 
     def _check_options(self) -> None:
-        if self.step is not None and not 0 < self.step <= self.high - self.low:
+        if self.step is not None and not 0 < self.step <= (self.high - self.low) * (1 + _ON_GRID):
             raise SpaceError(
                 f"`step` must be > 0 and at most high - low = {self.high - self.low:g}, "
                 f"but got {self.step:g}"
@@ -129,7 +130,8 @@ class Interval:
         if self.spacing is None:
             return True
         steps = (value - self.low) / self.spacing
-        return abs(steps - round(steps)) <= _ON_GRID * max(1.0, steps)
+        rounding = 4 * math.ulp(max(abs(self.low), abs(self.high))) / self.spacing
+        return abs(steps - round(steps)) <= _ON_GRID + rounding
 
     def quantise(self, value: float) -> int | float:
         """Return the nearest value that the interval has."""
@@ -140,13 +142,13 @@ class Interval:
         return self._at(min(max(index, 0), count - 1))
 
     def _at(self, index: int) -> int | float:
+        """Return low + index * step; in decimal, so that 0.8 + 3 * 0.05 is 0.95."""
         if self.integer:
             return int(self.low) + index * int(self.spacing or 1)
-        if index == 0:
-            return float(self.low)
-        # Twelve digits, so that 0.8 + 3 * 0.05 is 0.95 and not 0.9500000000000001.
-        exact = self.low + index * (self.spacing or 0.0)
-        return min(float(f"{exact:.12g}"), float(self.high))
+        exact = float(
+            Decimal(str(float(self.low))) + index * Decimal(str(float(self.spacing or 0)))
+        )
+        return min(exact, float(self.high)) if 0 <= index < (self.count or 1) else exact
 
     def _unit_ends(self) -> tuple[float, float]:
         """Return the ends on the own scale; half a step further out where there is a grid.
@@ -228,12 +230,7 @@ class Interval:
         if first >= last:  # a single value: keep a neighbour inside, so that it stays an interval
             below, above = max(first - 1, 0), min(first + 1, (self.count or 1) - 1)
             first, last = (min(first, last), above) if above > first else (below, first)
-        return replace(self, low=self._at_signed(first), high=self._at_signed(last))
-
-    def _at_signed(self, index: int) -> int | float:
-        if self.integer:
-            return int(self.low) + index * int(self.spacing or 1)
-        return float(f"{self.low + index * (self.spacing or 0.0):.12g}")
+        return replace(self, low=self._at(first), high=self._at(last))
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the plain form that a spec file holds."""

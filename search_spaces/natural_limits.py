@@ -15,6 +15,8 @@ from pydantic import BaseModel
 from search_spaces.intervals import Interval
 from trainers.config import TrialConfig
 
+_BOUNDS = ("ge", "gt", "le", "lt")
+
 
 def natural_limits(path: str, interval: Interval) -> tuple[float, float]:
     """Return the ends that an interval at `path` may be widened to.
@@ -25,21 +27,20 @@ def natural_limits(path: str, interval: Interval) -> tuple[float, float]:
     """
     low, high = -math.inf, math.inf
     for rule in _rules(path):
+        bound = next((float(getattr(rule, n)) for n in _BOUNDS if hasattr(rule, n)), None)
+        if bound is None:
+            continue
         if isinstance(rule, annotated_types.Ge):
-            low = max(low, float(rule.ge))  # type: ignore[arg-type]  # our rules are numbers
-        elif isinstance(rule, annotated_types.Gt):
-            low = max(low, _towards(interval.low, float(rule.gt)))  # type: ignore[arg-type]
+            low = max(low, bound)
+        elif isinstance(rule, annotated_types.Gt) and not (interval.log and bound <= 0):
+            low = max(low, (interval.low + bound) / 2)
         elif isinstance(rule, annotated_types.Le):
-            high = min(high, float(rule.le))  # type: ignore[arg-type]
+            high = min(high, bound)
         elif isinstance(rule, annotated_types.Lt):
-            high = min(high, _towards(interval.high, float(rule.lt)))  # type: ignore[arg-type]
+            high = min(high, (interval.high + bound) / 2)
     if interval.log and low <= 0:
         low = 0.0 if interval.spacing is None else interval.spacing
     return min(low, interval.low), max(high, interval.high)
-
-
-def _towards(edge: float, excluded: float) -> float:
-    return (edge + excluded) / 2
 
 
 def _rules(path: str) -> list[Any]:
