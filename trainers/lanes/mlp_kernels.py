@@ -15,6 +15,7 @@ Shapes: W lanes of the group, B rows of a batch, D inputs, H hidden units, K pad
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -30,6 +31,8 @@ _aten = torch.ops.aten
 
 OUTPUT_MULTIPLE = 16
 _ROW_ALIGNMENT = 16
+# Two vectors of 512 bits: the step of torch's unrolled elementwise loops, in float32.
+_VECTOR = 32
 # Far below any logit, yet finite: 0 * it is 0, where 0 * -inf would be NaN.
 _PADDED_LOGIT = -1e30
 
@@ -113,6 +116,19 @@ class MlpKernels:
         return self._workspaces[key]
 
 
+@dataclass
+class _Block:
+    """A buffer [W, B, H] with rows added until a lane is a multiple of `_VECTOR` numbers.
+
+    Torch's elementwise kernels work in vectors and finish what is left over with scalar code,
+    which rounds transcendental functions differently. With lanes apart by whole vectors, and
+    functions applied to `whole`, a lane's numbers never depend on its place in the group.
+    """
+
+    view: Tensor
+    whole: Tensor
+
+
 class _Workspace:
     """Buffers of one batch shape: W lanes, B rows."""
 
@@ -124,8 +140,11 @@ class _Workspace:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        def empty(*shape: int) -> Tensor:
-            return torch.empty(num_lanes, num_rows, *shape, dtype=dtype, device=device)
+        def empty(columns: int) -> _Block:
+            multiple = _VECTOR // math.gcd(_VECTOR, columns)
+            rows = -(-num_rows // multiple) * multiple
+            whole = torch.zeros(num_lanes, rows, columns, dtype=dtype, device=device)
+            return _Block(whole[:, :num_rows], whole)
 
         width, depth = kernels.config.width, kernels.config.depth
         self.activations = [empty(width) for _ in range(depth)]
@@ -143,7 +162,7 @@ class _Tape:
     """What the backward pass needs from the forward pass, layer by layer."""
 
     inputs: list[Tensor] = field(default_factory=list)
-    activations: list[Tensor] = field(default_factory=list)
+    activations: list[_Block] = field(default_factory=list)
     inverse_std: list[Tensor] = field(default_factory=list)
 
 
@@ -198,59 +217,67 @@ class BoundMlp:
             masks: One [W, B, H] per hidden layer, or none at all.
         """
         work = self._kernels.workspace(self._num_lanes, x.shape[1], x.device)
-        logits, tape = self._forward(x, masks, work)
-        loss, delta = self._loss(logits, target, work)
+        tape = self._forward(x, masks, work)
+        loss, delta = self._loss(target, work)
         self._backward(delta, tape, masks, work)
         return loss
 
     def outputs(self, x: Tensor) -> Tensor:
-        """Return logits or numbers of every lane in evaluation, [W, N, outputs], for x [N, D]."""
-        h = x.expand(self._num_lanes, *x.shape)
-        for layer in range(self._kernels.config.depth):
-            z = torch.baddbmm(self._biases[layer], h, self._weights_t[layer])
-            if self._place == "before":
-                z = self._normalise_by_running(layer, z)
-            h = _activate(self._activation, z)
-            if self._place == "after":
-                h = self._normalise_by_running(layer, h)
-        out = torch.baddbmm(self._biases[-1], h, self._weights_t[-1])
-        return out[..., : self._kernels.num_outputs]
+        """Return logits or numbers of every lane in evaluation, [W, N, outputs], for x [N, D].
 
-    def _forward(
-        self, x: Tensor, masks: Sequence[Tensor], work: _Workspace
-    ) -> tuple[Tensor, _Tape]:
+        The tensor is reused by the next call with as many rows.
+        """
+        work = self._kernels.workspace(self._num_lanes, len(x), x.device)
+        h = x.expand(self._num_lanes, *x.shape)
+        for layer, block in enumerate(work.activations):
+            torch.baddbmm(self._biases[layer], h, self._weights_t[layer], out=block.view)
+            if self._place == "before":
+                self._normalise_by_running(layer, block.view)
+            _activate(self._activation, block.whole)
+            if self._place == "after":
+                self._normalise_by_running(layer, block.view)
+            h = block.view
+        torch.baddbmm(self._biases[-1], h, self._weights_t[-1], out=work.logits.view)
+        return work.logits.view[..., : self._kernels.num_outputs]
+
+    def _forward(self, x: Tensor, masks: Sequence[Tensor], work: _Workspace) -> _Tape:
+        """Run the layers, leave the logits in `work.logits`, and return what was on the way."""
         tape = _Tape()
         h = x
-        for layer, z in enumerate(work.activations):
+        for layer, block in enumerate(work.activations):
             tape.inputs.append(h)
-            torch.baddbmm(self._biases[layer], h, self._weights_t[layer], out=z)
+            torch.baddbmm(self._biases[layer], h, self._weights_t[layer], out=block.view)
             if self._place == "before":
-                z = self._normalise_by_batch(layer, z, work, tape)
-            h = _activate(self._activation, z)
-            tape.activations.append(h)
+                block = self._normalise_by_batch(layer, block.view, work, tape)
+            _activate(self._activation, block.whole)
+            tape.activations.append(block)
             if self._place == "after":
-                h = self._normalise_by_batch(layer, h, work, tape)
+                block = self._normalise_by_batch(layer, block.view, work, tape)
+            h = block.view
             if masks:
-                h = torch.mul(h, masks[layer], out=work.dropped[layer])
+                h = torch.mul(h, masks[layer], out=work.dropped[layer].view)
         tape.inputs.append(h)
         bias = self._biases[-1] if self._padding is None else self._biases[-1] + self._padding
-        return torch.baddbmm(bias, h, self._weights_t[-1], out=work.logits), tape
+        torch.baddbmm(bias, h, self._weights_t[-1], out=work.logits.view)
+        return tape
 
-    def _loss(self, logits: Tensor, target: Tensor, work: _Workspace) -> tuple[Tensor, Tensor]:
+    def _loss(self, target: Tensor, work: _Workspace) -> tuple[Tensor, Tensor]:
         """Return the loss of each lane [W] and its gradient by the logits [W, B, K]."""
+        logits, log_p = work.logits.view, work.log_p.view
         num_rows = logits.shape[1]
         if self._smoothing is not None:
             uniform = self._smoothing / self._kernels.num_outputs
             target.mul_(1 - self._smoothing)
             target[..., : self._kernels.num_outputs].add_(uniform)
         if self._kernels.loss == "cross_entropy":
-            torch._log_softmax(logits, -1, False, out=work.log_p)
-            loss = torch.mul(target, work.log_p, out=work.logits).flatten(1).sum(1).div_(-num_rows)
-            delta = work.log_p.exp_()
+            # On whole blocks: given a strided `out`, torch 2.13 writes to the wrong places.
+            torch._log_softmax(work.logits.whole, -1, False, out=work.log_p.whole)
+            loss = torch.mul(target, log_p, out=logits).flatten(1).sum(1).div_(-num_rows)
+            work.log_p.whole.exp_()
             # exp(log softmax) is 0 in padded columns, and so is their target.
-            return loss, delta.sub_(target).mul_(1 / num_rows)
+            return loss, log_p.sub_(target).mul_(1 / num_rows)
         delta = logits.sub_(target)
-        loss = torch.mul(delta, delta, out=work.log_p).flatten(1).sum(1).div_(2 * num_rows)
+        loss = torch.mul(delta, delta, out=log_p).flatten(1).sum(1).div_(2 * num_rows)
         return loss, delta.mul_(1 / num_rows)
 
     def _backward(
@@ -262,24 +289,26 @@ class BoundMlp:
             if layer == 0:
                 return
             below = layer - 1
-            delta = torch.bmm(delta, self._weights[layer], out=work.deltas[below % 2])
+            block = work.deltas[below % 2]
+            delta = torch.bmm(delta, self._weights[layer], out=block.view)
             if masks:
                 delta.mul_(masks[below])
             if self._place == "after":
                 self._normalise_backward(below, delta, work, tape)
-            _activation_backward(self._activation, delta, tape.activations[below])
+            _activation_backward(self._activation, block.whole, tape.activations[below].whole)
             if self._place == "before":
                 self._normalise_backward(below, delta, work, tape)
 
-    def _normalise_by_batch(self, layer: int, z: Tensor, work: _Workspace, tape: _Tape) -> Tensor:
+    def _normalise_by_batch(self, layer: int, z: Tensor, work: _Workspace, tape: _Tape) -> _Block:
         """Normalise z [W, B, H] over its rows and update the running statistics.
 
         As `nn.BatchNorm1d`: the biased variance normalises, the unbiased one is remembered.
         """
         num_rows = z.shape[1]
+        scaled = work.scaled[layer]
         mean = z.mean(1, keepdim=True)  # [W, 1, H]
-        hat = torch.sub(z, mean, out=work.normalised[layer])
-        variance = torch.mul(hat, hat, out=work.scaled[layer]).mean(1, keepdim=True)
+        hat = torch.sub(z, mean, out=work.normalised[layer].view)
+        variance = torch.mul(hat, hat, out=scaled.view).mean(1, keepdim=True)
         inverse_std = (variance + self._kernels.norm_eps[layer]).rsqrt_()
         hat.mul_(inverse_std)
         tape.inverse_std.append(inverse_std)
@@ -289,7 +318,8 @@ class BoundMlp:
             variance.squeeze(1).mul_(unbiased) * self._momentum
         )
         self._num_batches[layer].add_(1)
-        return torch.mul(hat, self._gammas[layer], out=work.scaled[layer]).add_(self._betas[layer])
+        torch.mul(hat, self._gammas[layer], out=scaled.view).add_(self._betas[layer])
+        return scaled
 
     def _normalise_backward(
         self, layer: int, delta: Tensor, work: _Workspace, tape: _Tape
@@ -299,34 +329,32 @@ class BoundMlp:
         With n rows: dx = gamma / std * (d - mean(d) - hat * mean(d * hat)).
         """
         num_rows = delta.shape[1]
-        hat = work.normalised[layer]
-        product = delta * hat
+        hat, product = work.normalised[layer].view, work.scaled[layer].view
+        torch.mul(delta, hat, out=product)
         torch.sum(product, 1, out=self._gamma_grads[layer])
         torch.sum(delta, 1, out=self._beta_grads[layer])
         mean_product = self._gamma_grads[layer].unsqueeze(1) / num_rows
         mean_delta = self._beta_grads[layer].unsqueeze(1) / num_rows
-        torch.mul(hat, mean_product, out=product)
-        delta.sub_(mean_delta).sub_(product)
+        delta.sub_(mean_delta).sub_(torch.mul(hat, mean_product, out=product))
         delta.mul_(self._gammas[layer] * tape.inverse_std[layer])
 
-    def _normalise_by_running(self, layer: int, z: Tensor) -> Tensor:
+    def _normalise_by_running(self, layer: int, z: Tensor) -> None:
         mean = self._running_means[layer].unsqueeze(1)
         variance = self._running_vars[layer].unsqueeze(1)
         inverse_std = (variance + self._kernels.norm_eps[layer]).rsqrt_()
-        return z.sub_(mean).mul_(inverse_std * self._gammas[layer]).add_(self._betas[layer])
+        z.sub_(mean).mul_(inverse_std * self._gammas[layer]).add_(self._betas[layer])
 
 
-def _activate(name: str, z: Tensor) -> Tensor:
+def _activate(name: str, z: Tensor) -> None:
     """Apply the activation in place."""
     if name == "relu":
-        return z.relu_()
-    if name == "tanh":
-        return z.tanh_()
-    if name == "sigmoid":
-        return z.sigmoid_()
-    if name == "elu":
-        return nn.functional.elu_(z)
-    return z
+        z.relu_()
+    elif name == "tanh":
+        z.tanh_()
+    elif name == "sigmoid":
+        z.sigmoid_()
+    elif name == "elu":
+        nn.functional.elu_(z)
 
 
 def _activation_backward(name: str, delta: Tensor, a: Tensor) -> None:
