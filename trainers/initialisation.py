@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from trainers.config import InitConfig
 
 WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+RESET_METHODS = ("reset_parameters", "_reset_parameters")
+"""How torch's modules start themselves; attention layers have the second name."""
 
 _PURPOSE = int.from_bytes(b"init", "big")
 """Second word of the generator's key, so that no other noise of the trial is the same."""
@@ -24,7 +26,7 @@ def initialise(model: nn.Module, init: InitConfig, activation: str, seed: int) -
     from a generator of its own, then cast, so that dtype and device change nothing but the
     rounding. Linear and convolution layers follow `init.kind`. Normalisations and other modules
     start by their own `reset_parameters`, called in float32 on the CPU. Parameters that belong
-    to no such module keep what the factory gave them. `init.scale` multiplies the weights, not
+    to no such module keep what the factory gave them, which is the same for every seed. `init.scale` multiplies the weights, not
     the biases.
 
     Args:
@@ -38,8 +40,11 @@ def initialise(model: nn.Module, init: InitConfig, activation: str, seed: int) -
     for index, module in enumerate(model.modules()):
         if isinstance(module, WEIGHT_LAYERS):
             _initialise_layer(module, kind, init, _generator(seed, index))
-        elif hasattr(module, "reset_parameters"):
-            _reset_by_itself(module, _generator(seed, index))
+            continue
+        for method in RESET_METHODS:
+            if hasattr(module, method):
+                _reset_by_itself(module, method, _generator(seed, index))
+                break
 
 
 def automatic_kind(activation: str) -> tuple[str, str]:
@@ -103,12 +108,12 @@ def _initialise_layer(
             bias.copy_(torch.from_numpy(generator.uniform(-bound, bound, size=tuple(bias.shape))))
 
 
-def _reset_by_itself(module: nn.Module, generator: np.random.Generator) -> None:
-    """Call `reset_parameters` on a CPU copy, with torch's generator lent and given back."""
+def _reset_by_itself(module: nn.Module, method: str, generator: np.random.Generator) -> None:
+    """Call a module's own reset on a CPU copy, with torch's generator lent and given back."""
     twin = copy.deepcopy(module).float().cpu()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(generator.integers(2**63)))
-        twin.reset_parameters()  # type: ignore[operator]
+        getattr(twin, method)()
     module.load_state_dict(twin.state_dict())
 
 

@@ -136,6 +136,17 @@ def test_other_modules_start_by_their_own_rule_and_repeat():
     assert (model[1].weight == 1).all()
 
 
+def test_attention_starts_anew_for_each_seed():
+    model = nn.TransformerEncoderLayer(8, 2, dim_feedforward=16)
+    starts = []
+    for seed in (1, 1, 2):
+        initialise(model, InitConfig(), "relu", seed)
+        starts.append({name: value.clone() for name, value in model.named_parameters()})
+    assert all(torch.equal(starts[0][name], starts[1][name]) for name in starts[0])
+    for name in ("self_attn.in_proj_weight", "self_attn.out_proj.weight", "linear1.weight"):
+        assert not torch.equal(starts[0][name], starts[2][name])
+
+
 @pytest.mark.parametrize("kind", ["zeros", "constant"])
 def test_equal_weights_keep_hidden_units_equal_through_training(kind):
     """Lecture, p. 55: the symmetry is never broken."""

@@ -57,6 +57,7 @@ def encode(rows: pd.DataFrame, features: Sequence[Feature]) -> np.ndarray:
         DataError: for a missing column, text where numbers belong, and NaN or infinite values.
 
     """
+    rows = rows.rename(columns=str)
     blocks: list[np.ndarray] = []
     names: list[str] = []
     absent = [feature.column for feature in features if feature.column not in rows.columns]
