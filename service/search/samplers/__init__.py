@@ -16,7 +16,6 @@ from service.search.samplers.process import Handle, SamplerProcess
 from service.search.samplers.told import (
     Ask,
     Asked,
-    Exhausted,
     Told,
     batch_seed,
     deterministic_view,
@@ -29,7 +28,6 @@ __all__ = [
     "SAMPLERS",
     "Ask",
     "Asked",
-    "Exhausted",
     "Handle",
     "Refuse",
     "SamplerProcess",

@@ -15,7 +15,6 @@ from service.search.samplers.study import evidence
 from service.search.samplers.told import (
     Ask,
     Asked,
-    Exhausted,
     Params,
     Told,
     batch_seed,
@@ -70,11 +69,10 @@ def ask(
         refuse: rule for what may be asked. What it refuses is never told as a bad result.
 
     Returns:
-        Fewer than `n`, with `exhausted` saying why, where little new is left: a finite space
+        Fewer than `n`, with `exhausted` saying why, where no more are left: a finite space
         or a grid is then known to be tried whole.
 
     Raises:
-        Exhausted: if not even one new configuration is left.
         ConfigError: for an unknown sampler, or a grid over an interval without grid points.
 
     """
@@ -111,8 +109,6 @@ def ask(
         )
     picker = _Picker(space, taken, refuse, stream, complete_list=name == "grid")
     asks = picker.pick(source, n)
-    if n > 0 and not asks:
-        raise Exhausted(picker.exhausted)
     return Asked(
         asks=tuple(asks),
         exhausted=picker.exhausted,

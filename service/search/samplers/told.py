@@ -8,8 +8,6 @@ from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 
-from trainers.errors import IsoflopError
-
 ToldState = Literal["complete", "pruned", "running", "diverged", "infeasible", "failed"]
 """failed: its worker died, so nothing is known about the configuration."""
 
@@ -74,10 +72,6 @@ class Asked(Sequence[Ask]):
     def __getitem__(self, index: slice) -> Sequence[Ask]: ...
     def __getitem__(self, index: int | slice) -> Ask | Sequence[Ask]:
         return self.asks[index]
-
-
-class Exhausted(IsoflopError):
-    """Every configuration that may be tried has been; the message says of what."""
 
 
 def params_key(params: Params) -> tuple[tuple[str, bool, Any], ...]:
