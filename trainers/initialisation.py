@@ -26,8 +26,8 @@ def initialise(model: nn.Module, init: InitConfig, activation: str, seed: int) -
     from a generator of its own, then cast, so that dtype and device change nothing but the
     rounding. Linear and convolution layers follow `init.kind`. Normalisations and other modules
     start by their own `reset_parameters`, called in float32 on the CPU. Parameters that belong
-    to no such module keep what the factory gave them, which is the same for every seed. `init.scale` multiplies the weights, not
-    the biases.
+    to no such module keep what the factory gave them, which is the same for every seed.
+    `init.scale` multiplies the weights, not the biases.
 
     Args:
         model: any module, on any device.
