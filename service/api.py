@@ -124,7 +124,7 @@ class SearchResult:
             return ledger.rounds_frame(self.search_id)
 
     def energy(self) -> EnergyAccounts:
-        """What it cost: node, own, trials, padding, overhead, idle, others and gap in kWh."""
+        """Return what it cost: node, own, trials, padding, overhead, idle, others and gap in kWh."""
         from service.energy import accounts
 
         with self._open() as ledger:

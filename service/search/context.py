@@ -136,22 +136,25 @@ class SearchContext:
 
     def start_of(self, records: Sequence[TrialRecord]) -> tuple[CheckpointRef | None, ...]:
         """Return where each trial goes on: its own last border, its parent's, or its beginning."""
-        own = self.ledger.checkpoints(self.search_id, [record.trial_id for record in records])
+        own = self._present([record.trial_id for record in records])
         parents = [
             record.parent_trial
             for record in records
             if record.trial_id not in own and continues_parent(record)
         ]
         inherited: dict[int | None, CheckpointRef] = {
-            **self.ledger.checkpoints(
-                self.search_id, [parent for parent in parents if parent is not None]
-            )
+            **self._present([parent for parent in parents if parent is not None])
         }
         return tuple(
             own.get(record.trial_id)
             or (inherited.get(record.parent_trial) if continues_parent(record) else None)
             for record in records
         )
+
+    def _present(self, trial_ids: Sequence[int]) -> dict[int, CheckpointRef]:
+        """Return the last checkpoints whose files are still there; see `housekeeping`."""
+        latest = self.ledger.checkpoints(self.search_id, trial_ids)
+        return {trial_id: ref for trial_id, ref in latest.items() if Path(ref.path).exists()}
 
     def reason_to_stop(self) -> Stopped | None:
         """Return why nothing new may be started, or None."""
@@ -161,6 +164,13 @@ class SearchContext:
             return Stopped("stopped", "stopped with `isoflop stop`")
         reason = self.budget.exhausted(self.energy.own_kwh())
         return Stopped("budget", reason) if reason else None
+
+    def is_finished(self, round_: int) -> bool:
+        """Say whether a round was finished, in this session or an earlier one."""
+        return any(
+            record.round == round_ and record.state == "finished"
+            for record in self.ledger.rounds(self.search_id)
+        )
 
     def finish_round(self, round_: int, *, reason: str = "") -> None:
         """Mark a round finished."""

@@ -28,6 +28,16 @@ BASELINE_ROUND = -2
 BASELINE_BATCH = 0
 
 
+def trained_with_finalist_seeds(context: SearchContext, config_id: str) -> list[TrialRecord]:
+    """Return a configuration's trials that use the finalists' seeds, so as not to repeat them."""
+    trials = [
+        trial
+        for role in ("incumbent", "finalist")
+        for trial in context.ledger.trials(context.search_id, role=role)
+    ]
+    return [trial for trial in trials if trial.config_id == config_id]
+
+
 def add_baseline(context: SearchContext) -> None:
     """Record the baseline as trial 0 (and one more trial per further seed), once."""
     config = context.spec.baseline_config()
@@ -99,27 +109,25 @@ def candidates(context: SearchContext, num: int) -> list[TrialRecord]:
 
 def run_finalists(context: SearchContext, round_: int) -> None:
     """Re-train the finalists, choose the winner, evaluate and save it."""
-    chosen = _recorded_or_new(context, round_)
+    if context.is_finished(round_):
+        return
+    chosen = candidates(context, context.spec.finalists.trials)
     if not chosen:
         return
+    _record_round(context, round_, chosen)
+    _record_trials(context, round_, chosen)
     _train(context, round_, 0, chosen[0].horizon_epochs)
     trials = context.ledger.trials(context.search_id, round=round_)
     winner = _winner(context, trials)
-    decided = {
-        event.payload["round"] for event in context.ledger.events(context.search_id, "winner")
-    }
+    decided = {e.payload["round"] for e in context.ledger.events(context.search_id, "winner")}
     if winner and round_ not in decided:
         context.event("winner", _winner_facts(context, winner, round_))
     context.finish_round(round_)
 
 
-def _recorded_or_new(context: SearchContext, round_: int) -> list[TrialRecord]:
-    recorded = context.ledger.trials(context.search_id, round=round_)
-    if recorded:
-        return recorded
-    best = candidates(context, context.spec.finalists.trials)
-    if not best:
-        return []
+def _record_round(context: SearchContext, round_: int, chosen: Sequence[TrialRecord]) -> None:
+    if any(record.round == round_ for record in context.ledger.rounds(context.search_id)):
+        return
     seeds = context.spec.finalists.seeds
     context.ledger.put_round(
         context.search_id,
@@ -127,32 +135,51 @@ def _recorded_or_new(context: SearchContext, round_: int) -> list[TrialRecord]:
             round=round_,
             kind="finalists",
             sampler="given",
-            sampler_reason=f"the best {len(best)} configurations, {seeds} seeds each",
+            sampler_reason=f"the best {len(chosen)} configurations, {seeds} seeds each",
             space={},
-            epochs=best[0].horizon_epochs,
-            planned_trials=len(best) * seeds,
+            epochs=chosen[0].horizon_epochs,
+            planned_trials=len(chosen) * seeds,
             state="running",
             started_unix_s=context.now_unix_s(),
         ),
     )
-    next_id = context.ledger.next_trial_id(context.search_id)
-    records = [
-        trial_record(
-            context,
-            TrialConfig.model_validate(dict(trial.config)),
-            trial_id=next_id + place * seeds + repeat,
-            round_=round_,
-            batch=0,
-            role="finalist",
-            seed=finalist_seed(context.seed, repeat),
-            params=trial.params,
-            parent_trial=trial.trial_id,
+
+
+def _record_trials(context: SearchContext, round_: int, chosen: Sequence[TrialRecord]) -> None:
+    """Add what is missing; trials that step 7 trained with the same seeds become finalists."""
+    missing = []
+    for trial in chosen:
+        trained = trained_with_finalist_seeds(context, trial.config_id)
+        context.ledger.update_trials(
+            context.search_id,
+            [
+                (known.trial_id, {"round": round_, "batch": 0, "role": "finalist"})
+                for known in trained
+                if known.round != round_
+            ],
         )
-        for place, trial in enumerate(best)
-        for repeat in range(seeds)
-    ]
-    context.ledger.add_trials(context.search_id, records)
-    return records
+        if not trained:
+            missing.append(trial)
+    next_id = context.ledger.next_trial_id(context.search_id)
+    seeds = context.spec.finalists.seeds
+    context.ledger.add_trials(
+        context.search_id,
+        [
+            trial_record(
+                context,
+                TrialConfig.model_validate(dict(trial.config)),
+                trial_id=next_id + place * seeds + repeat,
+                round_=round_,
+                batch=0,
+                role="finalist",
+                seed=finalist_seed(context.seed, repeat),
+                params=trial.params,
+                parent_trial=trial.trial_id,
+            )
+            for place, trial in enumerate(missing)
+            for repeat in range(seeds)
+        ],
+    )
 
 
 def _train(context: SearchContext, round_: int, batch: int, horizon: int) -> None:

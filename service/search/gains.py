@@ -19,6 +19,7 @@ from service.search.batches import BatchPlan, batch_flow
 from service.search.checks import record_verdict
 from service.search.conductor import Conductor, Flows
 from service.search.context import SearchContext
+from service.search.finalists import trained_with_finalist_seeds
 from service.search.measure import mean_values, values_of
 from service.search.proposals import seeds_of, trial_record
 from service.search.seeds import finalist_seed
@@ -124,12 +125,12 @@ def train_incumbent(context: SearchContext, round_: int) -> None:
     """Train the round's best configuration with the finalists' seeds."""
     if not context.measures_gains:
         return
-    recorded = context.ledger.trials(context.search_id, round=round_, batch=INCUMBENT_BATCH)
+    ranked = _ranked(context, round_)
+    if not ranked:
+        return
+    best = ranked[0][0]
+    recorded = trained_with_finalist_seeds(context, best.config_id)
     if not recorded:
-        ranked = _ranked(context, round_)
-        if not ranked:
-            return
-        best = ranked[0][0]
         next_id = context.ledger.next_trial_id(context.search_id)
         config = TrialConfig.model_validate(dict(best.config))
         recorded = [
@@ -147,13 +148,16 @@ def train_incumbent(context: SearchContext, round_: int) -> None:
             for repeat in range(context.spec.finalists.seeds)
         ]
         context.ledger.add_trials(context.search_id, recorded)
+    if recorded[0].round != round_:
+        return  # the same configuration was the best before; its seeds are trained
     plan = BatchPlan(round=round_, horizon_epochs=recorded[0].horizon_epochs)
     Conductor(context).run(Flows(batch_flow(context, plan, INCUMBENT_BATCH)), max_open=1)
 
 
 def incumbents(context: SearchContext, round_: int) -> list[TrialRecord]:
     """Return the trials of a round's best configuration with the finalists' seeds."""
-    return context.ledger.trials(context.search_id, round=round_, batch=INCUMBENT_BATCH)
+    ranked = _ranked(context, round_)
+    return trained_with_finalist_seeds(context, ranked[0][0].config_id) if ranked else []
 
 
 def judge_gain(context: SearchContext, round_: int) -> bool:

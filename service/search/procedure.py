@@ -19,6 +19,7 @@ from service.search.context import SearchContext, Stopped
 from service.search.finalists import add_baseline, run_baseline, run_finalists
 from service.search.gains import judge_gain, judge_round, train_incumbent
 from service.search.goals import check_goals, note_energy
+from service.search.housekeeping import tidy
 from service.search.narrowing import refined_space
 from service.search.prolonging import run_prolonging
 from service.search.rounds import RoundSource, record_round
@@ -62,6 +63,7 @@ def run_procedure(context: SearchContext) -> str:
                 run_prolonging(context, stage.number, stage.epochs)
             elif not run_round(context, stage):
                 stages.skip_rounds()
+            tidy(context)
     except Stopped as stopped:
         if stopped.kind not in ("budget", "target"):
             raise

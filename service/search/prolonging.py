@@ -16,7 +16,7 @@ from service.search.proposals import trial_record
 
 
 def run_prolonging(context: SearchContext, round_: int, epochs: int) -> None:
-    """Train the best configurations for `epochs` epochs, from their checkpoints where that is exact.
+    """Train the best configurations for `epochs` epochs, where exact from checkpoints.
 
     The children keep their parents' seeds: they are the same trials, longer.
     """

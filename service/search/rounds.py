@@ -18,6 +18,7 @@ from service.search.batches import BatchPlan, batch_flow
 from service.search.conductor import Flow
 from service.search.context import SearchContext
 from service.search.goals import target_reached
+from service.search.housekeeping import tidy
 from service.search.measure import mean_values, values_of
 from service.search.objectives import excess
 from service.search.proposals import Refusal, seeds_of, trial_record
@@ -79,6 +80,7 @@ class RoundSource:
             if not asks:
                 return None
             recorded = self._record(asks)
+        tidy(self.context)
         self._asked += len(seeds_of(recorded))
         self._batch += 1
         return batch_flow(self.context, self.plan, self._batch - 1)
