@@ -33,7 +33,7 @@ def initialise(model: nn.Module, init: InitConfig, activation: str, seed: int) -
         model: any module, on any device.
         init: the section `init`.
         activation: decides kind `auto`.
-        seed: the trial's, 0 to 2^64 - 1.
+        seed: the trial's, at least 0; taken modulo 2^64.
 
     """
     kind = init.kind if init.kind != "auto" else automatic_kind(activation)[0]
@@ -119,6 +119,6 @@ def _reset_by_itself(module: nn.Module, method: str, generator: np.random.Genera
 
 def _generator(seed: int, index: int) -> np.random.Generator:
     """Return the generator of one module: key (seed, purpose), counter's high word = index."""
-    key = np.array([seed, _PURPOSE], dtype=np.uint64)
+    key = np.array([seed % 2**64, _PURPOSE], dtype=np.uint64)
     counter = np.array([0, 0, 0, index], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))

@@ -68,6 +68,17 @@ def test_registering_again_changes_nothing_but_other_content_is_refused(tmp_path
     assert [entry.name for entry in (home / "data").iterdir()] == ["plates"]  # nothing left over
 
 
+def test_two_processes_registering_at_once_agree_or_are_told(tmp_path, monkeypatch):
+    path = _csv(tmp_path, _frame())
+    meta = register("plates", path, "label")
+    # The second one looked before the first one's folder was there.
+    looks = iter([[], ["plates"]] * 2)
+    monkeypatch.setattr("trainers.data.registry.registered_names", lambda home: next(looks))
+    assert register("plates", path, "label") == meta
+    with pytest.raises(DataError, match="registered with other content"):
+        register("plates", _csv(tmp_path, _frame().iloc[1:]), "label")
+
+
 @pytest.mark.parametrize("name", ["digits", "a/b", "", "../up", ".hidden"])
 def test_names_that_are_taken_or_malformed(tmp_path, name):
     with pytest.raises(DataError, match=r"built in|must be letters"):

@@ -104,6 +104,10 @@ def test_the_draw_depends_on_the_seed_alone():
     )
 
 
+def test_any_seed_is_taken():
+    assert torch.equal(_layer("he", seed=2**64 + 5).weight, _layer("he", seed=5).weight)
+
+
 def test_initialising_again_undoes_training():
     model = build_model(ModelConfig(batch_norm="after"), (4,), 2)
     initialise(model, InitConfig(), "relu", 3)

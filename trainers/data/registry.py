@@ -68,17 +68,16 @@ def register(
         "missing": 0,  # rows with missing values are refused, so none is ever stored
         **source.description(),
     }
-    if name in registered_names(home):
-        known = read_meta(name, home)
-        if known["sha256"] == meta["sha256"]:
-            return known
+    if name not in registered_names(home):
+        _store(name, source, meta, home)
+    known = read_meta(name, home)
+    if known["sha256"] != meta["sha256"]:
         raise DataError(
             f"`{name}` is registered with other content (sha256 {known['sha256'][:12]}, now "
             f"{str(meta['sha256'])[:12]}), and results refer to it; choose another name, such as "
             f"`{name}-v2`"
         )
-    _store(name, source, meta, home)
-    return meta
+    return known
 
 
 def registered(home: str | Path | None = None) -> list[dict[str, Any]]:
@@ -161,6 +160,8 @@ def _store(name: str, source: Source, meta: dict[str, Any], home: str | Path | N
         (beside / META_FILE).write_text(text, encoding="utf-8")
         beside.rename(folder / name)
     except OSError as error:
+        if name in registered_names(home):  # another process was faster; the caller compares
+            return
         raise DataError(
             f"`{name}` could not be stored in `{folder}`: {error}; free some space, or set "
             "ISOFLOP_HOME to another folder"

@@ -23,7 +23,7 @@ def split_rows(
         DataError: where a part would be empty, or `num_train` exceeds the training rows.
 
     """
-    rng = np.random.Generator(np.random.Philox(key=config.split_seed))
+    rng = np.random.Generator(np.random.Philox(key=config.split_seed % 2**128))
     rows = rng.permutation(len(source.x))
     test: np.ndarray | None = None
     val_share = config.val_fraction
