@@ -45,6 +45,7 @@ def host_account(
         spans: of every search that ran there.
         started_s: monotonic seconds of the host.
         ended_s: the same.
+
     """
     unique = {(one.meter_epoch, one.seq): one for one in windows}
     own_j = dict.fromkeys(spans, 0.0)

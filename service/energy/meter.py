@@ -93,7 +93,10 @@ class CodeCarbonMeter:
         """
         self._tracker = self._make_tracker()
         self._tracker.start()
-        time.sleep(SKIPPED_S)  # so that the first reading is a measurement, not skipped
+        # The first flush loads tables for 0.3 s after it measured, and one right after it is
+        # skipped: neither may happen to a reading whose time matters.
+        self._tracker.flush()
+        time.sleep(SKIPPED_S)
         if getattr(self._tracker, "_start_time", None) is None:
             raise MeterError(
                 "the meter must run while a search runs, but CodeCarbon did not start; run "

@@ -59,7 +59,7 @@ class EnergySession:
         self._facts: dict[str, dict[str, Any]] = {}
         self._told: set[str] = set()
         self._covered_s = float("-inf")
-        self._ended = False
+        self._ends_s = float("inf")
 
     @classmethod
     def begin(
@@ -161,6 +161,8 @@ class EnergySession:
             MeterError: the meter cannot be started.
 
         """
+        if self._has_ended:
+            return
         self._read()
         error = self._source.error()
         if error is not None:
@@ -169,15 +171,15 @@ class EnergySession:
 
     def own_kwh(self) -> float:
         """Return what this search caused so far, all its spans included, without PUE."""
-        self._read()
+        if not self._has_ended:
+            self._read()
         return self._earlier_kwh + self._own_j / JOULES_PER_KWH
 
     def end(self) -> None:
         """Close the last window, ship it, and leave the meter. Calling it again does nothing."""
-        if self._ended:
+        if self._has_ended:
             return
-        self._ended = True
-        ended_s = self._clock()
+        ended_s = self._ends_s = self._clock()
         asked_s = time.monotonic()
         self._source.wake()
         self._read()
@@ -197,6 +199,10 @@ class EnergySession:
     def __exit__(self, *error: object) -> None:
         self.end()
 
+    @property
+    def _has_ended(self) -> bool:
+        return self._ends_s < float("inf")
+
     def _read(self) -> None:
         for item in self._source.new():
             if isinstance(item, tuple):
@@ -215,8 +221,8 @@ class EnergySession:
         for gpu in window.gpus:
             even = 1.0 / len(window.members) if gpu.method == "usage" else 0.0
             own_j += max(0.0, gpu.joules - gpu.idle_j) * gpu.members.get(self._key, even)
-        seconds = window.ended_s - max(window.started_s, self._span.started_s)
-        return own_j * seconds / window.seconds
+        start, end = max(window.started_s, self._span.started_s), min(window.ended_s, self._ends_s)
+        return own_j * max(0.0, end - start) / window.seconds
 
     def _ship(self, ended_s: float) -> None:
         if self._to_ship:

@@ -153,7 +153,9 @@ def test_4_replayed_duplicated_and_reordered_windows_change_nothing():
     shuffled = [*windows, *windows[3:], windows[0]]
     random.Random(1).shuffle(shuffled)
     random.Random(2).shuffle(usages)
-    again = attribute([Window.from_row(w.to_row()) for w in shuffled], usages, "a", [Span(0.3, 9.7)])
+    again = attribute(
+        [Window.from_row(w.to_row()) for w in shuffled], usages, "a", [Span(0.3, 9.7)]
+    )
     assert again.node_j == once.node_j
     for part in PARTS:
         assert again.part_j(part) == pytest.approx(once.part_j(part), rel=1e-12)

@@ -1,5 +1,7 @@
 """Windows made from a fake meter: invariant 2, resets, idle calibration, process trees."""
 
+import itertools
+import json
 import os
 import subprocess
 import sys
@@ -64,7 +66,7 @@ def test_windows_join_without_gap_or_overlap(clock, processes):
         clock.advance(seconds)
         windows.append(maker.close_window(ROOTS))
     assert [w.seq for w in windows] == [0, 1, 2]
-    assert all(a.ended_s == b.started_s for a, b in zip(windows, windows[1:], strict=False))
+    assert all(a.ended_s == b.started_s for a, b in itertools.pairwise(windows))
 
 
 def test_a_reset_counter_makes_a_gap_not_262_kilojoules(clock, processes):
@@ -104,8 +106,6 @@ def test_idle_power_is_learnt_from_a_quiet_window_only(clock, processes):
 
 
 def test_a_window_comes_back_from_json_exactly(clock, processes):
-    import json
-
     maker = maker_of(FakeMeter(clock, cpu_w=10 / 3), processes, clock)
     maker.start(ROOTS)
     clock.advance(0.7)
