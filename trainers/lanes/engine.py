@@ -21,13 +21,16 @@ LaneBuffers = Mapping[str, Tensor]
 class BoundLanes(Protocol):
     """One fuse group's gradients and outputs."""
 
-    def gradients(self, x: Tensor, target: Tensor, masks: Sequence[Tensor]) -> Tensor:
+    def gradients(
+        self, x: Tensor, target: Tensor, masks: Sequence[Tensor], seeds: Sequence[int] = ()
+    ) -> Tensor:
         """Write gradients of the mean loss into the flat rows; return each lane's loss, [W].
 
         Args:
             x: [W, B, *row], as `Engine.inputs` made them.
             target: [W, B, *row], as `Engine.targets` made them; may be overwritten.
             masks: One [W, B, *shape] per dropout, or none where no lane drops anything.
+            seeds: One per lane where the model draws from torch's global generator, else none.
         """
 
     def outputs(self, x: Tensor) -> Tensor:
@@ -42,6 +45,8 @@ class Engine(Protocol):
     """Of the rows it works on."""
     canonical: FlatLayout
     """Of the rows in checkpoints."""
+    draws: bool
+    """Whether the model takes numbers from torch's global generator itself."""
     dropout_shapes: list[tuple[int, ...]]
     """What one row of each dropout's input looks like."""
 

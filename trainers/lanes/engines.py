@@ -12,7 +12,9 @@ from trainers.config import TrialConfig
 from trainers.data import Dataset
 from trainers.errors import ConfigError
 from trainers.lanes.engine import Engine
+from trainers.lanes.lane_by_lane import LaneByLane
 from trainers.lanes.mlp_kernels import MlpKernels
+from trainers.lanes.vmap_tier import VmapEngine
 from trainers.losses import resolve_loss
 
 Tier = Literal["kernels", "vmap", "lane_by_lane"]
@@ -31,7 +33,11 @@ def make_engine(
     """
     config = configs[0]
     loss = resolve_loss(config.train.loss, dataset.task)
-    return MlpKernels(template, config.model, loss, torch_dtype(config.train.precision))
+    precision = config.train.precision
+    if tier == "kernels":
+        return MlpKernels(template, config.model, loss, torch_dtype(precision))
+    make = VmapEngine if tier == "vmap" else LaneByLane
+    return make(config.model, dataset, loss, precision)
 
 
 def torch_dtype(precision: str) -> torch.dtype:

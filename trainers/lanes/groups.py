@@ -21,7 +21,7 @@ from trainers.lanes.engine import Engine
 from trainers.lanes.evaluation import measure
 from trainers.lanes.stacked import StackedLanes
 from trainers.losses import LossKind
-from trainers.noise import DropoutNoise, row_order
+from trainers.noise import DropoutNoise, model_seed, row_order
 from trainers.optimizers import make_optimizer
 from trainers.regularisation import LanePenalties
 from trainers.schedules import factors
@@ -160,7 +160,7 @@ class FuseGroup:
         for step, (start, stop) in enumerate(borders):
             x, target = self._batch(order[:, start:stop])
             masks = noise.masks(stop - start) if noise is not None else []
-            losses[step] = loss = self._bound.gradients(x, target, masks)
+            losses[step] = loss = self._bound.gradients(x, target, masks, self._seeds(step))
             if not math.isfinite(loss.sum().item()):
                 self._freeze(loss, step, diverged_at, frozen)
                 if len(frozen) == len(self._lanes):
@@ -187,6 +187,12 @@ class FuseGroup:
             self._params.dtype,
             self._params.device,
         )
+
+    def _seeds(self, step: int) -> list[int]:
+        """Return seeds for a model that draws from torch's global generator itself."""
+        if not self._engine.draws:
+            return []
+        return [model_seed(lane.trial.seed, lane.epoch, step) for lane in self._lanes]
 
     def _batch(self, order: np.ndarray) -> tuple[Tensor, Tensor]:
         """Gather rows [W, B] of the data; the tensors are reused by the next step."""

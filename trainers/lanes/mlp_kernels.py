@@ -47,6 +47,7 @@ class MlpKernels:
     """
 
     tier = "kernels"
+    draws = False
 
     def __init__(
         self, module: nn.Module, config: ModelConfig, loss: LossKind, dtype: torch.dtype
@@ -208,13 +209,16 @@ class BoundMlp:
             self._padding = params.new_zeros(kernels.padded_outputs)
             self._padding[kernels.num_outputs :] = _PADDED_LOGIT
 
-    def gradients(self, x: Tensor, target: Tensor, masks: Sequence[Tensor]) -> Tensor:
+    def gradients(
+        self, x: Tensor, target: Tensor, masks: Sequence[Tensor], seeds: Sequence[int] = ()
+    ) -> Tensor:
         """Write the mean loss's gradient into the flat rows and return the loss of each lane, [W].
 
         Args:
             x: [W, B, D].
             target: Padded targets [W, B, K]; overwritten.
             masks: One [W, B, H] per hidden layer, or none at all.
+            seeds: Not needed: nothing here draws from a generator.
         """
         work = self._kernels.workspace(self._num_lanes, x.shape[1], x.device)
         tape = self._forward(x, masks, work)

@@ -1,0 +1,180 @@
+"""The `vmap` tier: one module's code over stacked parameters, by `torch.func.vmap`.
+
+vmap over modules is silently wrong in places (see `probe`), so this tier runs only after the probe
+has compared it with modules alone. Two things that vmap would take from the first lane come from
+outside instead: dropout masks, and the momentum of running statistics.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+
+from trainers.config import ModelConfig
+from trainers.lanes.engine import LaneBuffers
+from trainers.lanes.module_engine import ModuleEngine
+from trainers.lanes.prepared import masks_from
+
+
+class LaneBatchNorm(nn.Module):
+    """Batch normalisation whose momentum is a tensor, so that each lane can have its own.
+
+    It takes over the parameters and buffers of a `nn.BatchNorm*d`, under the same names.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, norm: nn.modules.batchnorm._BatchNorm) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+        for name, buffer in norm.named_buffers():
+            self.register_buffer(name, buffer)
+        self.lane_momentum = torch.tensor(norm.momentum)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x [B, C, *] over all dimensions but the channels'."""
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        mean, var = self.running_mean, self.running_var
+        if self.training:
+            dims = [0, *range(2, x.dim())]
+            mean, var = x.mean(dims), x.var(dims, correction=0)
+            count = x.numel() // x.shape[1]
+            unbiased = var.detach() * (count / max(count - 1, 1))
+            momentum = self.lane_momentum.to(mean)
+            self.running_mean.mul_(1 - momentum).add_(momentum * mean.detach())
+            self.running_var.mul_(1 - momentum).add_(momentum * unbiased)
+            self.num_batches_tracked.add_(1)
+        x = (x - mean.view(shape)) * (var + self.eps).rsqrt().view(shape)
+        if self.weight is None:
+            return x
+        return x * self.weight.view(shape) + self.bias.view(shape)
+
+
+def _stackable(module: nn.Module) -> nn.Module:
+    """Return a copy whose batch normalisations take their momentum from outside.
+
+    `copy.deepcopy` keeps tied weights tied; a following `.to("meta")` would untie them.
+    """
+    twin = copy.deepcopy(module)
+    for parent in list(twin.modules()):
+        for name, child in list(parent.named_children()):
+            if _is_tracking_norm(child):
+                setattr(parent, name, LaneBatchNorm(child))  # type: ignore[arg-type]
+    return twin
+
+
+def _is_tracking_norm(module: nn.Module) -> bool:
+    return (
+        type(module) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+        and module.momentum is not None
+        and bool(module.track_running_stats)
+    )
+
+
+def _momenta(module: nn.Module) -> list[float]:
+    norms = [part for part in module.modules() if _is_tracking_norm(part)]
+    return [float(norm.momentum) for norm in norms]  # type: ignore[arg-type]
+
+
+class VmapEngine(ModuleEngine):
+    """Everything that is the same for all groups of a pack."""
+
+    tier = "vmap"
+    template: nn.Module | None = None
+    """The module whose code all lanes run; made of the first lane's."""
+
+    def bind(
+        self,
+        params: Tensor,
+        grads: Tensor,
+        buffers: LaneBuffers,
+        configs: Sequence[ModelConfig],
+        smoothing: Sequence[float],
+    ) -> BoundVmap:
+        """Return functions over the lanes' stacked rows."""
+        if self.template is None:
+            self.template = _stackable(self.prepared(configs[0]).module)
+        momenta = [_momenta(self.prepared(config).module) for config in configs]
+        return BoundVmap(self, self.template, params, grads, buffers, momenta, smoothing)
+
+
+class BoundVmap:
+    """One module's code over W lanes."""
+
+    def __init__(
+        self,
+        engine: VmapEngine,
+        template: nn.Module,
+        params: Tensor,
+        grads: Tensor,
+        buffers: LaneBuffers,
+        momenta: Sequence[Sequence[float]],
+        smoothing: Sequence[float],
+    ) -> None:
+        self._engine, self._template = engine, template.to(params.device)
+        self._params = engine.layout.views(params)
+        self._grads = engine.layout.views(grads)
+        self._buffers = dict(buffers)
+        self._norms = [part for part in template.modules() if isinstance(part, LaneBatchNorm)]
+        self._momenta = torch.tensor(momenta, dtype=torch.float64).to(params)  # [W, norms]
+        self._smoothing = torch.tensor(smoothing, dtype=torch.float64).to(params)  # [W]
+        self._gradients = vmap(grad_and_value(self._loss, has_aux=True), randomness="error")
+        self._outputs: Callable[..., Any] = vmap(
+            lambda params, buffers, x: functional_call(template, (params, buffers), (x,)),
+            in_dims=(0, 0, None),
+            randomness="error",
+        )
+
+    def _loss(
+        self,
+        params: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        x: Tensor,
+        target: Tensor,
+        masks: Sequence[Tensor],
+        momenta: Tensor,
+        smoothing: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return one lane's loss and its buffers after the pass."""
+        for index, norm in enumerate(self._norms):
+            norm.lane_momentum = momenta[index]
+        with masks_from(self._template, masks), self._engine.precision_context(x.device):
+            outputs = functional_call(self._template, (params, buffers), (x,))
+        return self._engine.loss(outputs, target, smoothing), buffers
+
+    def gradients(
+        self, x: Tensor, target: Tensor, masks: Sequence[Tensor], seeds: Sequence[int] = ()
+    ) -> Tensor:
+        """Write gradients into the flat rows; return losses [W]. See `BoundLanes`."""
+        self._template.train()
+        with torch.enable_grad():
+            grads, (losses, buffers) = self._gradients(
+                self._params,
+                {name: rows.clone() for name, rows in self._buffers.items()},
+                x,
+                target,
+                tuple(masks),
+                self._momenta,
+                self._smoothing,
+            )
+        for name, view in self._grads.items():
+            view.copy_(grads[name])
+        for name, rows in self._buffers.items():
+            rows.copy_(buffers[name])
+        return losses.detach()
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return outputs in evaluation, [W, N, num_outputs]. See `BoundLanes`."""
+        self._template.eval()
+        with torch.no_grad(), self._engine.precision_context(x.device):
+            outputs: Tensor = self._outputs(self._params, self._buffers, x)
+        return outputs.to(self._momenta.dtype)
+
+
