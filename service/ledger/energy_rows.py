@@ -25,7 +25,6 @@ class EnergyStore(Store):
         pid: int,
         started_s: float,
         started_unix_s: float,
-        unit_seconds: float = 1.0,
     ) -> SpanRecord:
         """Begin the search's next span on a host; it is empty until `extend_span`."""
         with self._writing() as connection:
@@ -42,7 +41,6 @@ class EnergyStore(Store):
                 started_s=started_s,
                 ended_s=started_s,
                 started_unix_s=started_unix_s,
-                unit_seconds=unit_seconds,
             )
             connection.execute(sa.insert(spans), row_of(span))
         return span

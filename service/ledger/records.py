@@ -137,8 +137,6 @@ class SpanRecord:
     started_s: float
     ended_s: float
     started_unix_s: float
-    unit_seconds: float = 1.0
-    """Length of the clock's unit in seconds; tests with a fake clock may differ from 1."""
 
 
 @dataclass(frozen=True, kw_only=True)

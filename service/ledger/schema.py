@@ -218,7 +218,6 @@ spans = Table(
     Column("started_s", Double, nullable=False),
     Column("ended_s", Double, nullable=False),
     Column("started_unix_s", Double, nullable=False),
-    Column("unit_seconds", Double, nullable=False),
 )
 
 energy_windows = Table(  # of the host, not of a search: two searches share them

@@ -9,12 +9,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
-from sqlalchemy.exc import IntegrityError
 
-from service.ledger.engine import explained
 from service.ledger.records import EventRecord, RoundRecord, SearchRecord
 from service.ledger.schema import events, rounds, searches, spans
-from service.ledger.store import Store, check_columns, record_of, row_of, upsert
+from service.ledger.store import Store, check_columns, insert_if_new, record_of, row_of, upsert
 
 _MAX_NAME_LENGTH = 60
 
@@ -61,15 +59,13 @@ class SearchStore(Store):
             "stop_requested": False,
             "out_dir": out_dir,
         }
-        with explained(self._url):
-            while True:
-                try:
-                    return self.search(self._insert_search(row))
-                except IntegrityError:  # PostgreSQL: another process took that number just now
-                    continue
+        search_id = None
+        while search_id is None:  # PostgreSQL: another process may take the number just now
+            search_id = self._insert_search(row)
+        return self.search(search_id)
 
-    def _insert_search(self, row: Mapping[str, Any]) -> str:
-        with self._writer, self._write_engine.begin() as connection:
+    def _insert_search(self, row: Mapping[str, Any]) -> str | None:
+        with self._writing() as connection:
             taken = set(
                 connection.execute(
                     sa.select(searches.c.number).where(searches.c.name == row["name"])
@@ -77,10 +73,8 @@ class SearchStore(Store):
             )
             number = next(n for n in range(1, len(taken) + 2) if n not in taken)
             search_id = f"{row['name']}-{number}"
-            connection.execute(
-                sa.insert(searches), {**row, "number": number, "search_id": search_id}
-            )
-        return search_id
+            numbered = {**row, "number": number, "search_id": search_id}
+            return search_id if insert_if_new(connection, searches, numbered) else None
 
     def search(self, search_id: str) -> SearchRecord:
         """Return one search.

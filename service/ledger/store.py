@@ -130,7 +130,7 @@ def update_by_key(
     for value, columns in changes:
         check_columns(table, columns, protected=(*key, by))
         if columns:
-            row = {f"new_{name}": value for name, value in columns.items()}
+            row = {f"new_{name}": new for name, new in columns.items()}
             groups.setdefault(tuple(columns), []).append({**row, "by_key": value})
     for names, rows in groups.items():
         statement = (

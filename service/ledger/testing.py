@@ -110,6 +110,8 @@ class LedgerContract:
             ledger.begin_attempt(search_id, "s9")
         with pytest.raises(LedgerError, match="no field 'colour'"):
             ledger.update_trials(search_id, [(0, {"colour": 1})])
+        with pytest.raises(LedgerError, match="refused a statement"):
+            ledger.create_search(name="demo", spec={}, seed=None)  # type: ignore[arg-type]
 
     def test_stop_and_test_looks_are_seen_by_everybody(self, ledger: Ledger) -> None:
         """Written through one connection, read through another."""

@@ -129,7 +129,6 @@ def upgrade() -> None:
         sa.Column("started_s", sa.Double(), nullable=False),
         sa.Column("ended_s", sa.Double(), nullable=False),
         sa.Column("started_unix_s", sa.Double(), nullable=False),
-        sa.Column("unit_seconds", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(
             ["search_id"],
             ["searches.search_id"],
