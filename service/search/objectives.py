@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from trainers.errors import ConfigError, nearest
 
@@ -261,7 +261,7 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
             mean=mean, low=-math.inf, high=math.inf, num_values=1, confidence=confidence
         )
     standard_error = float(np.std(values, ddof=1)) / math.sqrt(n)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * standard_error
+    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * standard_error
     return Interval(
         mean=mean, low=mean - half, high=mean + half, num_values=n, confidence=confidence
     )
@@ -289,7 +289,7 @@ def difference_interval(
         freedom = 1 / sum(
             share**2 / (len(side) - 1) for share, side in zip(shares, sides, strict=True)
         )
-        half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(total)
+        half = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(total)
     low, high = mean - half, mean + half
     return Interval(mean=mean, low=low, high=high, num_values=num_values, confidence=confidence)
 

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 from search_spaces import Space
 from service.search.objectives import Objective
 from service.search.samplers import inline
-from service.search.samplers.choosing import choose_batch_size, resolve_sampler
+from service.search.samplers.choosing import MODEL_BASED, choose_batch_size, resolve_sampler
+from service.search.samplers.evidence import STARTUP_TRIALS, evidence, num_ended
 from service.search.samplers.inline import Proposer
-from service.search.samplers.study import evidence
 from service.search.samplers.told import (
     Ask,
     Asked,
@@ -85,12 +85,13 @@ def ask(
         if horizon_epochs is None or row.horizon_epochs in (None, horizon_epochs)
     ]
     taken = {params_key(row.params) for row in same_length} | {params_key(p) for p in avoid}
+    rows = evidence(told, space, horizon_epochs) if name in MODEL_BASED else []
     source: Proposer
     if name == "grid":
         source = inline.grid(space, batch_seed(seed, round_index, 0))
     elif name == "random":
         source = inline.Random(space, stream)
-    elif name == "sobol":
+    elif name == "sobol" or _starts_up(name, rows):
         source = inline.Sobol(space, seed, told)
     else:
         # Optuna, and torch behind its GP, take a second to import: only who learns pays for it.
@@ -100,7 +101,7 @@ def ask(
         source = ModelBased(
             name,
             space,
-            evidence(told, space, horizon_epochs),
+            rows,
             objectives,
             seed=stream,
             round_index=round_index,
@@ -116,6 +117,11 @@ def ask(
         reason=reason,
         seconds=time.perf_counter() - started_s,
     )
+
+
+def _starts_up(name: str, rows: Sequence[Told]) -> bool:
+    """Say whether TPE or GP know too little; Optuna would draw independent points at random."""
+    return name in ("tpe", "gp") and num_ended(rows) < STARTUP_TRIALS
 
 
 class _Picker:

@@ -18,7 +18,7 @@ SAMPLERS = ("auto", *INLINE, *MODEL_BASED)
 _LANES_A_PACK = 64
 _LEARNING_BATCHES = 6
 _FEW_TRIALS = 16
-"""TPE and GP draw their first ten at random: below this a Sobol set covers more."""
+"""TPE and GP learn from ten trials on: with fewer than this there is nothing to gain."""
 
 
 def check_sampler(name: str) -> str:

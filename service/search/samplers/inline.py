@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
-from scipy.stats import qmc
 
 from search_spaces import Space
 from search_spaces.distributions import Interval
@@ -103,6 +102,8 @@ class Sobol:
     """
 
     def __init__(self, space: Space, search_seed: int, told: Sequence[Told]) -> None:
+        from scipy.stats import qmc  # takes half a second to import: only here
+
         self._space = space
         indices = [int(row.attrs[SOBOL_INDEX]) for row in told if SOBOL_INDEX in row.attrs]
         self._index = max(indices, default=-1) + 1

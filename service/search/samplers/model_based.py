@@ -25,19 +25,16 @@ from optuna.trial import TrialState
 
 from search_spaces import Space
 from service.search.objectives import Objective
+from service.search.samplers.evidence import STARTUP_TRIALS, TOLD_LIMITS, within_limit
 from service.search.samplers.study import (
-    TOLD_LIMITS,
     build_study,
     move_cma_state,
     suggest,
-    within_limit,
 )
 from service.search.samplers.told import Ask, Told
 
 _KEPT_STATE = {"cmaes": "cma:", "nsga2": "NSGAIISampler:"}
 """Prefix of the system attributes that carry a sampler's state from batch to batch."""
-_STARTUP_TRIALS = 10
-"""TPE and GP draw at random until so many trials have ended."""
 
 
 class ModelBased:
@@ -142,7 +139,7 @@ def make_sampler(
     if name == "tpe":
         return TPESampler(
             seed=seed,
-            n_startup_trials=_STARTUP_TRIALS,
+            n_startup_trials=STARTUP_TRIALS,
             multivariate=True,
             group=conditional,
             constant_liar=True,
@@ -155,7 +152,7 @@ def make_sampler(
     if name == "gp":
         return GPSampler(
             seed=seed,
-            n_startup_trials=_STARTUP_TRIALS,
+            n_startup_trials=STARTUP_TRIALS,
             independent_sampler=independent,
             warn_independent_sampling=False,
         )

@@ -38,11 +38,8 @@ from optuna.trial import FrozenTrial, TrialState
 from search_spaces import Space
 from search_spaces.distributions import Choice, Distribution
 from service.search.objectives import Objective
+from service.search.samplers.evidence import has_values
 from service.search.samplers.told import Params, Told
-
-TOLD_LIMITS = {"tpe": 500, "gp": 200}
-"""An ask at 1,000 told trials takes TPE 40-65 ms and GP 1.8 s: as long as training a small
-trial. CMA-ES and NSGA-II need every row of their own round, and are quick."""
 
 
 def optuna_distribution(dimension: Distribution) -> BaseDistribution:
@@ -89,38 +86,6 @@ def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
     return {path: params[path] for path in space if path in params}
 
 
-def evidence(told: Sequence[Told], space: Space, horizon_epochs: int | None) -> list[Told]:
-    """Select the rows a sampler may learn from, in order of trial id.
-
-    They are of the round's own length, lie in the present space, and did not die of a worker.
-    """
-    return [
-        row
-        for row in sorted(told, key=lambda row: row.number)
-        if row.state != "failed"
-        and (horizon_epochs is None or row.horizon_epochs in (None, horizon_epochs))
-        and space.contains(row.params)
-    ]
-
-
-def within_limit(rows: Sequence[Told], objectives: Sequence[Objective], limit: int) -> list[Told]:
-    """Keep at most `limit` rows: all that run, a quarter the best, the rest the latest."""
-    if len(rows) <= limit:
-        return list(rows)
-    running = [row for row in rows if row.state == "running"][-limit:]
-    ended = [row for row in rows if row.state != "running"]
-    room = limit - len(running)
-
-    def primary_cost(row: Told) -> tuple[float, int]:
-        known = row.state == "complete" and _finite(row)
-        return objectives[0].cost(row.values[0]) if known and row.values else math.inf, row.number
-
-    best = sorted(ended, key=primary_cost)[: room // 4]
-    chosen = {row.number for row in best}
-    latest = [row for row in reversed(ended) if row.number not in chosen][: room - len(best)]
-    return sorted([*running, *best, *latest], key=lambda row: row.number)
-
-
 def build_study(
     rows: Sequence[Told],
     space: Space,
@@ -163,7 +128,7 @@ class _Freezer:
         self._space, self._name, self._round = space, sampler_name, round_index
         self._single = len(objectives) == 1
         self._distributions = {path: optuna_distribution(space[path]) for path in space}
-        known = [row for row in rows if row.state in ("complete", "infeasible") and _finite(row)]
+        known = [row for row in rows if row.state in ("complete", "infeasible") and has_values(row)]
         columns = zip(*(row.values or () for row in known), strict=True)
         self._worst = [
             max(column, key=objective.cost)
@@ -182,7 +147,7 @@ class _Freezer:
             return self._freeze(row, TrialState.RUNNING)
         if row.state == "pruned":
             return self._freeze(row, TrialState.PRUNED, intermediate=self._intermediate(row))
-        lost = row.state == "diverged" or not _finite(row)
+        lost = row.state == "diverged" or not has_values(row)
         if lost and self._name == "tpe":
             return self._freeze(row, TrialState.PRUNED)
         if lost or (row.state == "infeasible" and self._name == "cmaes"):
@@ -233,7 +198,7 @@ def move_cma_state(rows: Sequence[Told], round_index: int) -> list[Told]:
     """
     own = [i for i, row in enumerate(rows) if row.round == round_index]
     holders = [i for i in own if _optimizer_attrs(rows[i])]
-    complete = [i for i in own if rows[i].state == "complete" and _finite(rows[i])]
+    complete = [i for i in own if rows[i].state == "complete" and has_values(rows[i])]
     if not holders or not complete:
         return list(rows)
     newest = max(holders, key=lambda i: (rows[i].attrs.get("cma:generation", -1), rows[i].number))
@@ -249,7 +214,3 @@ def move_cma_state(rows: Sequence[Told], round_index: int) -> list[Told]:
 
 def _optimizer_attrs(row: Told) -> dict[str, Any]:
     return {k: v for k, v in row.attrs.items() if k.startswith("cma:optimizer")}
-
-
-def _finite(row: Told) -> bool:
-    return row.values is not None and all(math.isfinite(value) for value in row.values)

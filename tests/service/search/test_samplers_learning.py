@@ -11,14 +11,13 @@ from optuna.trial import TrialState
 from search_spaces import Space, choice, int_uniform, log_uniform, uniform
 from service.search.objectives import Objective
 from service.search.samplers import Told, ask, deterministic_view
+from service.search.samplers.evidence import evidence, within_limit
 from service.search.samplers.model_based import make_sampler
 from service.search.samplers.study import (
     build_study,
-    evidence,
     from_internal,
     move_cma_state,
     to_internal,
-    within_limit,
 )
 
 ERROR = (Objective(metric="val_error"),)

@@ -39,7 +39,7 @@ def wait_until(condition):
 
 
 def test_the_process_answers_what_ask_answers_in_order():
-    told = [Told(number=0, params={"optimizer.lr": 0.1, "model.dropout": 0.1}, values=(0.3,))]
+    told = SLOW[:20]  # enough for TPE to model, in a process with other hash seeds
     with SamplerProcess() as process:
         handles = [
             process.ask_async("tpe", SPACE, told, 4, 0, batch=b, refuse=refuse_small)
