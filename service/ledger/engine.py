@@ -130,7 +130,7 @@ _SQLITE_ADVICE = {
     "`sqlite3 FILE .recover`",
     "locked": f"another process has held it for {BUSY_TIMEOUT_S:.0f} s; end that process and retry",
     "readonly": "it cannot be written; change its permissions or name another file",
-    "unable to open": "it cannot be opened; the file and its directory must be writable files, "
+    "unable to open": "it cannot be opened; its directory must exist and both must be writable, "
     "so check the path and its permissions",
     "disk is full": "the disk is full; free some space, then `isoflop resume`",
     "disk i/o": "the disk cannot be read or written; check it, and keep ledgers off network mounts",
