@@ -84,9 +84,9 @@ class SearchSpec(SpecSection):
     regularisation: RegularisationConfig = RegularisationConfig()
 
     space: SpaceField = Space()
-    derive: Mapping[str, str | int | float] = Field(default_factory=dict)
+    derive: Mapping[str, Any] = Field(default_factory=dict)
     """Dotted path -> arithmetic over paths."""
-    constraints: Mapping[str, str | list[str]] = Field(default_factory=dict)
+    constraints: Mapping[str, Any] = Field(default_factory=dict)
     objectives: Mapping[str, str] = Field(default_factory=lambda: {"val_error": "minimize"})
     """Metric -> minimize or maximize; the first is the primary one."""
     start_from: StartFromSpec = StartFromSpec()
@@ -131,6 +131,11 @@ class SearchSpec(SpecSection):
         check_objectives(self.objectives)
         parse_constraints(self.constraints)
         for path, expression in self.derive.items():
+            if isinstance(expression, bool) or not isinstance(expression, str | int | float):
+                raise SpaceError(
+                    f"`derive.{path}` takes arithmetic in quotes, but got {expression!r}; "
+                    'write e.g. "2 * model.width"'
+                )
             Derived(path, str(expression))
         return self
 

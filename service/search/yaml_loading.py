@@ -152,6 +152,8 @@ class _Builder:
                 f"{self._source} holds more than {limit} once its aliases are written out; "
                 "a spec needs far fewer"
             )
+        if not isinstance(node, ScalarNode) and node.tag not in (f"{_TAG}map", f"{_TAG}seq"):
+            raise self._bad_tag(node)
         if isinstance(node, MappingNode):
             return dict(self._items(node, path, depth))
         if isinstance(node, SequenceNode):
@@ -195,7 +197,10 @@ class _Builder:
             return float(self._scalars.construct_yaml_float(node))
         if tag in (f"{_TAG}str", f"{_TAG}timestamp"):
             return str(text)
-        raise ConfigError(f"{self._at(node)}: the tag {tag!r} is not allowed; remove it")
+        raise self._bad_tag(node)
+
+    def _bad_tag(self, node: Node) -> ConfigError:
+        return ConfigError(f"{self._at(node)}: the tag {str(node.tag)!r} is not allowed; remove it")
 
     def _at(self, node: Node) -> str:
         return f"{self._source}, line {node.start_mark.line + 1}"
