@@ -34,7 +34,11 @@ constraints: {params: "<= 2e6"}
 start_from: {baseline: {optimizer.lr: 1e-3}, trials: old_sweep.csv}
 rounds:
   - {sampler: random, trials: 256, epochs: 3}
-  - {sampler: tpe, trials: 96, epochs: 60, halving: {eta: 3, first_epoch: 4}, refine: {keep_best: 0.2}}
+  - sampler: tpe
+    trials: 96
+    epochs: 60
+    halving: {eta: 3, first_epoch: 4}
+    refine: {keep_best: 0.2}
 finalists: {trials: 3, seeds: 5}
 budget: {hours: 6, kwh: 20}
 resources: {gpus_per_worker: 1, max_workers: 16}
@@ -184,9 +188,7 @@ def test_the_baseline_is_a_full_length_trial():
 
 
 def test_a_baseline_may_be_another_searchs_best_yaml(tmp_path):
-    best = SearchSpec(
-        data="digits", model={"width": 77}, optimizer={"lr": 0.02}, train={"epochs": 9}
-    )
+    best = SearchSpec(data="digits", model={"width": 77}, train={"epochs": 9})
     (tmp_path / "best.yaml").write_text(best.to_yaml())
     (tmp_path / "spec.yaml").write_text(
         "space: {model.width: [32, 64]}\nstart_from: {baseline: best.yaml}\n"

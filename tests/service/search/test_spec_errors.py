@@ -52,7 +52,7 @@ def test_the_good_one_is_good():
         (
             "when: {optimizer.kind",
             "when: {optimizer.kid",
-            "line 6: .*`optimizer.kid`, which is not",
+            "line 6: .*`optimizer.kid`, which",
         ),
         ("kind: momentum}", "kind: adamw}", "lines 4 and 6: .*never is"),
         ("trials: 48", "trials: 0", "line 9: `budget.trials`: .*got 0; give a larger"),
@@ -63,11 +63,7 @@ def test_the_good_one_is_good():
         ("epochs: 3}", "epochs: 3, refine: true}", "`rounds.0.refine` needs a round before it"),
         ("sampler: random", "sampler: grid", "`space.optimizer.lr`: a grid over a continuous"),
         ("optimizer.lr: {", "train.epochs: {", "`space.train.epochs` cannot be searched"),
-        (
-            "optimizer.lr: {",
-            "model.dropout: {log_uniform: [1e-1, 1]}\n  optimizer.lr: {",
-            "reaches 1",
-        ),
+        ("lr: {log_uniform: [1e-5, 1e-1]}", "beta1: {uniform: [0, 1]}", "line 5: .*reaches 1.0"),
         ("[adam, momentum]", "[adam, momentum, adan]", "line 4: .*reaches 'adan', but"),
         ("32 * model", "32 ** model", "line 7: .*holds '32 \\*\\* model.depth'; use"),
         ("32 * model.depth", "model.depth / 0", "line 7: .*division by zero"),
@@ -83,7 +79,7 @@ def test_the_good_one_is_good():
         (
             "kind: search",
             "start_from: {baseline: {lr: 1}}",
-            "`start_from.baseline` holds a trial's",
+            "`start_from.baseline` holds",
         ),
         ("kind: search", "start_from: {baseline: {data.name: wine}}", "search's own `data`"),
         ("kind: search", "start_from: {baseline: none.yaml}", "No such file"),
