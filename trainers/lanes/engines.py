@@ -40,6 +40,18 @@ def make_engine(
     return make(config.model, dataset, loss, precision)
 
 
+def supported_tiers(config: TrialConfig) -> list[Tier]:
+    """Return the tiers that could train this configuration, the fastest kind first.
+
+    Written-out kernels know MLPs in float32 and float64; whether vmap may be used is for the
+    probe to say; lane by lane always works.
+    """
+    if config.model.kind == "mlp" and config.model.factory is None:
+        if config.train.precision != "bf16":
+            return ["kernels", "vmap", "lane_by_lane"]
+    return ["vmap", "lane_by_lane"]
+
+
 def torch_dtype(precision: str) -> torch.dtype:
     """Return the dtype of parameters; bf16 keeps them in float32 and multiplies in bf16."""
     return torch.float64 if precision == "float64" else torch.float32

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from trainers.data import Dataset
 from trainers.lanes.engine import Engine
-from trainers.lanes.evaluation import measure
+from trainers.lanes.measures import measure
 from trainers.lanes.stacked import StackedLanes
 from trainers.losses import LossKind
 from trainers.noise import DropoutNoise, model_seed, row_order

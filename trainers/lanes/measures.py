@@ -1,0 +1,60 @@
+"""Metrics of stacked lanes on one part of the data, all lanes in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from trainers.data import Dataset
+from trainers.lanes.engine import BoundLanes
+from trainers.losses import LossKind, loss_rows_function
+
+_ROWS_PER_CHUNK = 256
+"""Fixed, so that sums are made in the same order everywhere."""
+
+
+def measure(
+    lanes: BoundLanes, x: Tensor, y: Tensor, dataset: Dataset, loss: LossKind
+) -> dict[str, list[float]]:
+    """Return `loss`, and `error` (classes) or `rmse` and `r2` (numbers), each [W].
+
+    The loss is the data's alone, without penalties or label smoothing. `rmse` is in the target's
+    own units; `r2` is 1 - residual / total sum of squares, averaged over target columns.
+
+    Args:
+        lanes: A bound group.
+        x: Inputs as the engine made them, [N, ...].
+        y: Targets of the data set, [N] classes or [N, K] numbers.
+        dataset: For its task and the targets' units.
+        loss: Which loss the trials train on.
+    """
+    loss_rows = loss_rows_function(loss)
+    loss_sums, misses, residuals = [], [], []
+    for start in range(0, len(x), _ROWS_PER_CHUNK):
+        rows = slice(start, start + _ROWS_PER_CHUNK)
+        outputs = lanes.outputs(x[rows])  # [W, n, K]
+        loss_sums.append(loss_rows(outputs, y[rows], 0.0).double().sum(1))
+        if dataset.task == "classification":
+            misses.append((outputs.argmax(-1) != y[rows]).sum(1))
+        else:
+            residuals.append((outputs - y[rows]).double().square().sum(1))  # [W, K]
+    metrics: Mapping[str, Tensor] = {"loss": torch.stack(loss_sums).sum(0) / len(x)}
+    if misses:
+        metrics = {**metrics, "error": torch.stack(misses).sum(0).double() / len(x)}
+    else:
+        metrics = {**metrics, **_fit_of_numbers(torch.stack(residuals).sum(0), y, dataset)}
+    return {name: values.tolist() for name, values in metrics.items()}
+
+
+def _fit_of_numbers(residual: Tensor, y: Tensor, dataset: Dataset) -> dict[str, Tensor]:
+    """Return rmse [W] and r2 [W] from sums of squared residuals [W, K]."""
+    numbers = y.double()
+    total = (numbers - numbers.mean(0)).square().sum(0)  # [K]
+    r2 = 1 - residual / total.clamp(min=torch.finfo(torch.float64).tiny)
+    scale = torch.ones_like(total)
+    if dataset.target_scaler is not None:
+        scale = dataset.target_scaler.std.to(total)
+    rmse = (residual * scale.square() / len(y)).mean(1).sqrt()
+    return {"rmse": rmse, "r2": r2.mean(1)}
