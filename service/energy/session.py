@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from service.energy.accounts import accounts
 from service.energy.attribution import cpu_shares, idle_j
@@ -33,6 +33,26 @@ METER_STARTS_WITHIN_S = 20.0
 """How long `end` waits for the first window of a search that was shorter than the meter's start."""
 LAST_WINDOW_WITHIN_S = 3.0
 POLL_S = 0.01
+
+
+class OtherHost(Protocol):
+    """Another host's part in a search; it does what the session does."""
+
+    def worker_began(self, host: str, pid: int) -> None:
+        """Count a worker, if it is on this host."""
+
+    def mark(self) -> None:
+        """Close a window soon."""
+
+    def flush(self) -> None:
+        """Bring windows into the ledger."""
+
+    def own_kwh(self) -> float:
+        """Return what the search caused there."""
+        ...
+
+    def end(self) -> None:
+        """Leave."""
 
 
 class EnergySession:
@@ -58,6 +78,7 @@ class EnergySession:
         self._to_ship: list[Window] = []
         self._facts: dict[str, dict[str, Any]] = {}
         self._told: set[str] = set()
+        self._others: list[OtherHost] = []
         self._covered_s = float("-inf")
         self._ends_s = float("inf")
 
@@ -116,17 +137,26 @@ class EnergySession:
         source.start()
         return cls(ledger, search_id, source, now, span, earlier_kwh)
 
-    def watch(self, pids: Sequence[int]) -> None:
-        """Count the process trees of these pids on this host as the search's own, too.
+    def add_hosts(self, hosts: Sequence[OtherHost]) -> None:
+        """Let other hosts (`service.energy.cluster.meter_cluster`) follow this session."""
+        self._others += hosts
+
+    def worker_began(self, host: str, pid: int) -> None:
+        """Count a worker's process tree as the search's own.
 
         Workers that this process started are its children and counted anyway; those of a cluster
         that was there before are not.
         """
-        self._source.watch(pids)
+        if host == self._span.host:
+            self._source.watch([pid])
+        for other in self._others:
+            other.worker_began(host, pid)
 
     def mark(self) -> None:
         """Close a window soon, so that a border falls near its edge (at most every 50 ms)."""
         self._source.wake()
+        for other in self._others:
+            other.mark()
 
     def book_lost(
         self, *, host: str, pid: int, trial_ids: Sequence[int], since_s: float, device: str = "cpu"
@@ -168,12 +198,15 @@ class EnergySession:
         if error is not None:
             raise error
         self._ship(self._clock())
+        for other in self._others:
+            other.flush()
 
     def own_kwh(self) -> float:
         """Return what this search caused so far, all its spans included, without PUE."""
         if not self._has_ended:
             self._read()
-        return self._earlier_kwh + self._own_j / JOULES_PER_KWH
+        others_kwh = sum(other.own_kwh() for other in self._others)
+        return self._earlier_kwh + self._own_j / JOULES_PER_KWH + others_kwh
 
     def end(self) -> None:
         """Close the last window, ship it, and leave the meter. Calling it again does nothing."""
@@ -192,6 +225,8 @@ class EnergySession:
             self._tell_meters()
         self._source.stop()
         self._ship(ended_s)
+        for other in self._others:
+            other.end()
 
     def __enter__(self) -> EnergySession:
         return self
