@@ -127,8 +127,3 @@ def choose_batch_size(sampler: str, num_trials: int) -> tuple[int, str]:
         f"{num_trials} trials in batches of {size}: small enough to learn from about "
         f"{-(-num_trials // size)} batches, large enough to fill a pack"
     )
-
-
-def batch_size_for(sampler: str, num_trials: int) -> int:
-    """Return `choose_batch_size` without its reason."""
-    return choose_batch_size(sampler, num_trials)[0]
