@@ -140,13 +140,8 @@ class RecipeSpec(SpecSection):
     """The seven-step recipe around the rounds (lecture, p. 61-62)."""
 
     checks: bool = True
-    """Steps 1-3 before the first round."""
-    initial_loss: bool = True
-    """Step 1: the loss before training against ln C or the variance."""
-    overfit: bool = True
-    """Step 2: can a small sample be learnt by heart?"""
-    lr_sweep: bool = True
-    """Step 3: which learning rates train at all? They bound the first round's interval."""
+    """Steps 1-3 before the first round: the initial loss, overfitting a small sample, and the
+    learning-rate sweep whose range bounds the first round's interval."""
     continue_on_failure: bool = False
     """Search on although step 1 or 2 failed."""
     stop_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
