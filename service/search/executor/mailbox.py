@@ -8,6 +8,7 @@ outlives the worker.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 
@@ -17,7 +18,8 @@ class Mailbox:
     def __init__(self) -> None:
         self._posted: list[bytes] = []
         self._workers: dict[str, Any] = {}
-        self._arrived = 0
+        self._arrived: Counter[str] = Counter()
+        self._adjourned: set[str] = set()
         self._stop = False
         self._changed = asyncio.Condition()
 
@@ -47,21 +49,30 @@ class Mailbox:
         """Return the handle of every worker that ever entered."""
         return list(self._workers.values())
 
-    async def meet(self, count: int, timeout_s: float) -> None:
-        """Return when `count` workers are here, or after `timeout_s`.
+    async def meet(self, meeting: str, count: int, timeout_s: float) -> None:
+        """Return when `count` workers came to this meeting, or after `timeout_s`.
 
         Without it the first worker to start would take the second one's order as well, and Tune
         would end the second while it starts.
         """
         async with self._changed:
-            self._arrived += 1
+            self._arrived[meeting] += 1
             self._changed.notify_all()
             try:
                 await asyncio.wait_for(
-                    self._changed.wait_for(lambda: self._arrived >= count), timeout_s
+                    self._changed.wait_for(
+                        lambda: meeting in self._adjourned or self._arrived[meeting] >= count
+                    ),
+                    timeout_s,
                 )
             except TimeoutError:
                 return
+
+    async def adjourn(self, meeting: str) -> None:
+        """Let everybody go who waits in this meeting: somebody will not come."""
+        async with self._changed:
+            self._adjourned.add(meeting)
+            self._changed.notify_all()
 
     async def ask_to_stop(self) -> None:
         """Ask every worker to finish its epoch."""

@@ -21,7 +21,7 @@ from service.messages import AnyMessage, Began, Failed, Finished, Interrupted, S
 from service.search.executor.mailbox import Mailbox
 from service.search.executor.ray_cluster import Cluster, WorkerShape
 from service.search.executor.ray_tune import ReadyQueue, Ticket, run_tune
-from service.search.executor.ray_worker import SegmentWorker, Work
+from service.search.executor.ray_worker import Meeting, SegmentWorker, Work
 from service.search.segment import Training, isoflop_training, name_of
 from trainers.errors import WorkerError
 
@@ -95,13 +95,12 @@ class RayExecutor:
         self._stopping = self._closed = False
         self._broken: BaseException | None = None
         self._mailbox = self._start_mailbox()
-        self._queue = ReadyQueue(self.num_workers, self._on_end)
+        self._meetings = 0
+        self._queue = ReadyQueue(self.num_workers, self._on_end, self._start_tickets)
         self._threads = [
             threading.Thread(target=self._run_tune, args=(worker,), name="tune", daemon=True),
             threading.Thread(target=self._collect, name="mailbox", daemon=True),
         ]
-        for number in range(self.num_workers):
-            self._queue.put(Ticket(name=f"start{number}", work=self._put_work(None)))
         for thread in self._threads:
             thread.start()
 
@@ -190,6 +189,7 @@ class RayExecutor:
                 anything_runs = bool(self._open)
             if anything_runs:
                 self._kill_workers()
+            self._mailbox.adjourn.remote(str(self._meetings))
             tune_thread.join(CLOSE_PATIENCE_S)
             ray.kill(self._mailbox)
         mailbox_thread.join(CLOSE_PATIENCE_S)
@@ -200,16 +200,19 @@ class RayExecutor:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         return ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
 
-    def _put_work(self, order: SegmentOrder | None) -> Any:
-        return ray.put(
-            Work(
-                order=order,
-                num_workers=self.num_workers,
-                mailbox=self._mailbox,
-                dataset=() if order is None else (self._dataset(order),),
-                training=self._training,
-            )
-        )
+    def _put_work(self, order: SegmentOrder) -> Any:
+        dataset = (self._dataset(order),)
+        work = Work(mailbox=self._mailbox, training=self._training, order=order, dataset=dataset)
+        return ray.put(work)
+
+    def _start_tickets(self) -> list[Ticket]:
+        self._meetings += 1
+        meeting = Meeting(name=str(self._meetings), num_workers=self.num_workers)
+        work = ray.put(Work(mailbox=self._mailbox, training=self._training, meeting=meeting))
+        return [
+            Ticket(name=f"start{meeting.name}.{number}", work=work, is_start=True)
+            for number in range(self.num_workers)
+        ]
 
     def _dataset(self, order: SegmentOrder) -> Any:
         """Return a reference to the order's data: one copy per search in Ray's store."""
@@ -226,6 +229,10 @@ class RayExecutor:
             self._broken = error
 
     def _on_end(self, ticket: Ticket, error: BaseException | None) -> None:
+        if ticket.is_start:
+            if error is not None:
+                self._mailbox.adjourn.remote(str(self._meetings))
+            return
         died = error is None or isinstance(error, RayActorError)
         self._mailbox.post.remote(pickle.dumps(_Ended(ticket.name, "" if died else str(error))))
 

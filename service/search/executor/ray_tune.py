@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from ray.tune.search import Searcher
 from service.search.executor.ray_cluster import WorkerShape
 
 NO_LIMIT = 10**9
+MAX_FAILED_STARTS = 6
+"""In a row; from then on a worker starts only when a segment needs it, and says why it failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +39,27 @@ class Ticket:
     """Short: it names a folder."""
     work: Any
     """Reference to a `ray_worker.Work`."""
+    is_start: bool = False
+    """No segment: a worker is to start, and to wait for the others."""
 
 
 class ReadyQueue(Searcher):  # type: ignore[misc]  # ray is untyped
     """Gives Tune the next ticket whenever a worker is free; never thinks."""
 
-    def __init__(self, num_workers: int, on_end: Callable[[Ticket, BaseException | None], None]):
-        """Prepare an empty queue.
+    def __init__(
+        self,
+        num_workers: int,
+        on_end: Callable[[Ticket, BaseException | None], None],
+        start_tickets: Callable[[], Sequence[Ticket]],
+    ) -> None:
+        """Prepare a queue that begins with one start ticket per worker.
 
         Args:
             num_workers: tickets in Tune's hands at the same time.
             on_end: called on Tune's thread with a ticket and, where Tune saw it fail, the error.
+            start_tickets: makes one ticket per worker that ends when all workers are there. They
+                run first, and again after a death, as soon as nothing else runs: Tune would
+                rather put two segments on one worker in turn than wait for a second to start.
 
         """
         super().__init__()
@@ -57,6 +69,9 @@ class ReadyQueue(Searcher):  # type: ignore[misc]  # ray is untyped
         self._ready: deque[Ticket] = deque()
         self._running: dict[str, Ticket] = {}
         self._errors: dict[str, BaseException] = {}
+        self._start_tickets = start_tickets
+        self._worker_missing = True
+        self._failed_starts = 0
         self._closed = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -92,6 +107,9 @@ class ReadyQueue(Searcher):  # type: ignore[misc]  # ray is untyped
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next ticket as a Tune config, `FINISHED`, or None while all are busy."""
         with self._changed:
+            if self._worker_missing and not self._running:
+                self._ready.extendleft(self._start_tickets())
+                self._worker_missing = False
             if not self._running:
                 self._changed.wait_for(lambda: bool(self._ready) or self._closed)
             if self._closed:
@@ -109,6 +127,10 @@ class ReadyQueue(Searcher):  # type: ignore[misc]  # ray is untyped
         """Free the worker's place and pass the end on."""
         with self._changed:
             ticket = self._running.pop(trial_id, None)
+            if ticket is not None and ticket.is_start:
+                self._failed_starts = self._failed_starts + 1 if error else 0
+            if error and self._failed_starts < MAX_FAILED_STARTS:
+                self._worker_missing = True
         cause = self._errors.pop(trial_id, None)
         if ticket is not None:
             self._on_end(ticket, cause)

@@ -17,21 +17,29 @@ from service.messages import AnyMessage, SegmentOrder
 from service.search.segment import Training, run_segment
 
 STOP_POLL_S = 0.2
-MEETING_TIMEOUT_S = 60.0
+MEETING_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meeting:
+    """Nothing to train: only be there, until all workers are (see `Mailbox.meet`)."""
+
+    name: str
+    num_workers: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """What one object reference in a Tune trial's config stands for."""
 
-    order: SegmentOrder | None
-    """None: nothing to train, only be there (see `Mailbox.meet`)."""
-    num_workers: int
     mailbox: Any
     """Handle of the `Mailbox` actor."""
-    dataset: tuple[Any, ...]
-    """An object reference to the data, not yet fetched; empty without an order."""
     training: Callable[[], Training]
+    order: SegmentOrder | None = None
+    dataset: tuple[Any, ...] = ()
+    """An object reference to the order's data, not yet fetched."""
+    meeting: Meeting | None = None
+    """In place of an order."""
 
 
 class SegmentWorker(tune.Trainable):
@@ -59,12 +67,14 @@ class SegmentWorker(tune.Trainable):
 
 
 def perform(work: Work) -> None:
-    """Run an order, or without one import what orders need and meet the other workers."""
+    """Run an order, or import what orders need and meet the other workers."""
     name = f"{socket.gethostname()}:{os.getpid()}"
     ray.get(work.mailbox.enter.remote(name, ray.get_runtime_context().current_actor))
     training = work.training()
+    if work.meeting is not None:
+        meeting = work.meeting
+        ray.get(work.mailbox.meet.remote(meeting.name, meeting.num_workers, MEETING_TIMEOUT_S))
     if work.order is None:
-        ray.get(work.mailbox.meet.remote(work.num_workers, MEETING_TIMEOUT_S))
         return
     line = _Line(work.mailbox)
     dataset = _fetch(work.dataset[0])

@@ -7,7 +7,7 @@ import pytest
 def local_ray():
     from service.search.executor.ray_cluster import Cluster, WorkerShape
 
-    cluster = Cluster(2, WorkerShape(), None)
+    cluster = Cluster(4, WorkerShape(), None)  # room for two executors of two workers
     yield cluster
     cluster.close()
 

@@ -151,7 +151,7 @@ class Told:
         return [row for border in self.of(Border, segment_id) for row in border.rows]
 
 
-def listen(executor, count=1, timeout_s=120.0, until=lambda message: False) -> Told:
+def listen(executor, count=1, timeout_s=30.0, until=lambda message: False) -> Told:
     told, answered, deadline_s = Told([]), 0, time.monotonic() + timeout_s
     while answered < count:
         message = executor.next_message(0.5)

@@ -112,16 +112,21 @@ def test_a_dying_worker_leaves_the_other_segment_alone(ray_executor, tmp_path):
 def test_a_worker_that_died_idle_costs_its_next_segment_no_attempt(ray_executor, tmp_path):
     for name in ("a", "b"):
         ray_executor.submit(order(tmp_path, segment_id=name, seeds=(SLOW,), stop_epoch=2))
-    for began in listen(ray_executor, 2).of(Began):
-        os.kill(began.pid, signal.SIGKILL)
-    for name in ("c", "d"):
-        ray_executor.submit(order(tmp_path, segment_id=name))
-    told = listen(ray_executor, 2)
-    assert told.of(Failed)
-    assert not any(failed.began for failed in told.of(Failed))
-    for failed in told.of(Failed):
-        ray_executor.submit(order(tmp_path, segment_id=failed.segment_id, attempt=2))
-    assert len(listen(ray_executor, len(told.of(Failed))).of(Finished)) == len(told.of(Failed))
+    pids = {began.pid for began in listen(ray_executor, 2).of(Began)}
+    time.sleep(0.5)  # until Ray Tune has put the workers into its cache
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    orders = [order(tmp_path, segment_id=name) for name in ("c", "d")]
+    blameless = 0
+    while orders:
+        for an_order in orders:
+            ray_executor.submit(an_order)
+        failed = listen(ray_executor, len(orders)).of(Failed)
+        assert not any(message.began for message in failed)
+        blameless += len(failed)
+        again = {message.segment_id: message.attempt + 1 for message in failed}
+        orders = [order(tmp_path, segment_id=name, attempt=n) for name, n in again.items()]
+    assert blameless <= 4
 
 
 def test_the_first_interrupt_tells_every_order_and_saves_what_runs(local_ray, tmp_path):

@@ -34,6 +34,10 @@ def awkward(local_ray):
     executor.close()
 
 
+def a_queue(num_workers=2):
+    return ReadyQueue(num_workers, lambda ticket, error: None, list)
+
+
 def test_two_workers_survive_six_barriers(ray_executor, tmp_path):
     pids = set()
     for barrier in range(6):
@@ -62,9 +66,7 @@ def test_the_fix_does_without_the_cache_where_ray_has_none():
     class ControllerOfAnotherRay:
         pass
 
-    KeepWorkers(2, ReadyQueue(2, lambda ticket, error: None)).on_trial_add(
-        ControllerOfAnotherRay(), None
-    )
+    KeepWorkers(2, a_queue()).on_trial_add(ControllerOfAnotherRay(), None)
 
 
 def test_a_raising_reset_is_told_and_does_not_hang(awkward, tmp_path):
@@ -115,13 +117,13 @@ def test_a_result_has_no_metric_and_nothing_per_lane(ray_executor, tmp_path, mon
 
 
 def test_the_queue_pickles_to_nothing():
-    queue = ReadyQueue(2, lambda ticket, error: None)
+    queue = a_queue()
     queue.put(Ticket(name="s0", work=threading.Lock()))  # which could not be pickled
     assert pickle.loads(pickle.dumps(queue)).__dict__ == {}
 
 
 def test_suggest_waits_only_while_nothing_runs():
-    queue = ReadyQueue(2, lambda ticket, error: None)
+    queue = a_queue()
     suggested = []
     thread = threading.Thread(target=lambda: suggested.append(queue.suggest("t0")), daemon=True)
     thread.start()
