@@ -9,6 +9,7 @@ import time
 import pytest
 
 from service.energy import CodeCarbonMeter
+from service.energy.meter import _cpu_model_name
 from trainers.errors import MeterError
 
 
@@ -102,3 +103,10 @@ def test_12_facts_say_by_what_method_and_whether_the_idle_floor_is_known():
     if facts.methods["cpu"] == "cpu_load_tdp":
         assert facts.cpu_idle_w == pytest.approx(0.1 * facts.details["tdp_w"])
         assert facts.details["tdp_source"]
+
+
+@pytest.mark.skipif(not _cpu_model_name(), reason="/proc/cpuinfo names no model here")
+def test_the_quick_cpu_name_is_the_one_py_cpuinfo_finds():
+    import cpuinfo
+
+    assert cpuinfo.get_cpu_info()["brand_raw"] == _cpu_model_name()
