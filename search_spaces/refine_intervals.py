@@ -18,6 +18,8 @@ from search_spaces.reasons import Reason, ReasonKind, kept, span
 
 EDGE = 0.1
 """The best trials' median this close to an edge (in position) says: the optimum may lie beyond."""
+OUTERMOST = 0.8
+"""So many of the best being the outermost trials of all says the same, see `_side_at_an_edge`."""
 MIN_WIDTH = 0.05
 """Best trials that all sit on one point still leave this part of the interval."""
 
@@ -38,8 +40,7 @@ def refine_interval(
     ]
     low, high = _padded(min(found), max(found), first, last, rule.margin)
     median = float(np.median(found))
-    position = (median - first) / (last - first)
-    side = "lower" if position <= EDGE else "upper" if position >= 1 - EDGE else ""
+    side = _side_at_an_edge(path, interval, best, trials, (median - first) / (last - first))
     growth = rule.widen * (last - first)
     if side == "lower":
         low = first - growth
@@ -52,6 +53,42 @@ def refine_interval(
         limits,
     )
     return after, _interval_reason(path, interval, after, best, len(trials), median, side, rule)
+
+
+def _side_at_an_edge(
+    path: str,
+    interval: Interval,
+    best: Sequence[Shown],
+    trials: Sequence[Shown],
+    position: float,
+) -> str:
+    """Return the side on which the optimum may lie beyond the edge, or an empty string.
+
+    The median of the best within a tenth of an edge says so. Where the value improves all the
+    way to an edge, the median of the best fifth of n trials is expected just outside that
+    tenth, at 1 - (0.1 n + 0.5) / (n + 1), and with 8 of 32 at 0.86: the rule alone would widen
+    in less than half of the cases and else narrow onto the edge. So it counts as well if the
+    best are the outermost of all trials, those that diverged included, up to the edge.
+    """
+    if position <= EDGE:
+        return "lower"
+    if position >= 1 - EDGE:
+        return "upper"
+    ordered = sorted(trials, key=lambda trial: float(trial.params[path]))
+    chosen = {id(trial) for trial in best}
+    reach = interval.scale(interval.high) - interval.scale(interval.low)
+    for side, outer in (("lower", ordered[: len(best)]), ("upper", ordered[-len(best) :])):
+        shared = [trial for trial in outer if id(trial) in chosen]
+        ends = [float(trial.params[path]) for trial in shared]
+        if len(shared) < OUTERMOST * len(best) or len(trials) < 2 * len(best):
+            continue
+        if side == "lower":
+            gap = interval.scale(min(ends)) - interval.scale(interval.low)
+        else:
+            gap = interval.scale(interval.high) - interval.scale(max(ends))
+        if gap <= EDGE * reach:
+            return side
+    return ""
 
 
 def _padded(
@@ -93,7 +130,7 @@ def _interval_reason(
     )
     if side:
         edge = before.low if side == "lower" else before.high
-        text += f"; their median {median:.3g} is within a tenth of the {side} edge {edge:.3g}"
+        text += f"; their median {median:.3g} lies at the {side} edge {edge:.3g}"
         text += "" if grew else ", which is its limit"
     numbers = {
         "best_trials": float(len(best)),

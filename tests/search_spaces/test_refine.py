@@ -71,7 +71,7 @@ def test_best_trials_at_an_edge_widen_that_side_by_half_on_the_own_scale(centre)
         assert got.high == pytest.approx(10)
         assert got.low > 1e-4
     assert only(reasons, "optimizer.lr").kind == "widened"
-    assert "within a tenth of the" in reasons[0].text
+    assert "lies at the" in reasons[0].text
 
 
 def test_widening_stops_at_the_limits():
@@ -247,3 +247,45 @@ def test_the_result_does_not_depend_on_the_order_of_trials():
     space = Space({"optimizer.lr": {"log_uniform": [1e-5, 1e-1]}, "model.activation": ["relu"]})
     evidence = bowl(space, 1e-3)
     assert refine(space, evidence) == refine(space, evidence[::-1])
+
+
+def test_rounds_of_refinement_find_an_optimum_outside_the_first_interval():
+    space = Space({"optimizer.lr": {"log_uniform": [1e-5, 1e-3], "limits": [1e-7, 10]}})
+    for round_ in range(5):
+        space, _ = refine(space, bowl(space, 0.1, 60, seed=round_))
+    interval = space["optimizer.lr"]
+    assert interval.low < 0.1 < interval.high
+    assert interval.high / interval.low < 10
+
+
+def test_reasons_are_plain_values_for_the_ledger():
+    import json
+
+    space = Space({"optimizer.lr": {"log_uniform": [1e-5, 1e-1]}, "model.activation": ["relu"]})
+    rows = [
+        ({**params, "model.activation": "relu"}, v)
+        for params, v in bowl(Space({"optimizer.lr": space["optimizer.lr"]}), 1e-3)
+    ]
+    _, reasons = refine(space, rows)
+    plain = [reason.to_mapping() for reason in reasons]
+    assert json.loads(json.dumps(plain)) == plain
+    assert [p["kind"] for p in plain] == ["narrowed", "kept"]
+
+
+@pytest.mark.parametrize("num_trials", [32, 48, 100])
+def test_a_value_that_improves_up_to_the_edge_widens_it_almost_always(num_trials):
+    space = Space({"optimizer.lr": {"log_uniform": [1e-5, 1e-3]}})
+    kinds = [
+        refine(space, bowl(space, 1e-1, num_trials, seed=seed))[1][0].kind for seed in range(40)
+    ]
+    assert kinds.count("widened") >= 38
+
+
+def test_an_edge_beyond_which_training_diverged_is_not_widened():
+    space = Space({"optimizer.lr": {"log_uniform": [1e-5, 1e-1]}})
+    for seed in range(20):
+        rows = [
+            (params, None if params["optimizer.lr"] > 2e-2 else -params["optimizer.lr"])
+            for params, _ in bowl(space, 1e-1, 60, seed=seed)
+        ]
+        assert refine(space, rows)[1][0].kind == "narrowed"

@@ -133,3 +133,14 @@ def test_an_unknown_factory_key_is_the_factorys_own_business():
     assert spec.configure({"model.heads": 2}).value("model.heads") == 2
     with pytest.raises(ConfigError, match="unknown path"):
         SearchSpec(space={"model.heads": [1, 2]})
+
+
+@pytest.mark.parametrize("text", ["derive: {train.batch_size: [1]}\n", "budget:\n"])
+def test_empty_and_odd_sections_never_raise_anything_else(text):
+    with pytest.raises(ConfigError, match="but got"):
+        SearchSpec.from_text(text)
+
+
+def test_a_choice_that_needs_another_setting_names_the_point():
+    with pytest.raises(SpaceError, match=r"at the point .*'model\.kind': 'custom'"):
+        SearchSpec(space={"model.kind": ["mlp", "custom"]})
