@@ -95,7 +95,7 @@ def _broken_by_rule(module: nn.Module) -> str:
     for name, part in module.named_modules():
         if isinstance(part, nn.Embedding | nn.EmbeddingBag):
             if part.padding_idx is not None:
-                return f"`{name}` has a padding_idx, whose gradient vmap clears in lane 0 only"
+                return f"`{name}` has a padding_idx, whose gradient vmap has cleared in lane 0 only"
             if part.max_norm is not None:
                 return f"`{name}` has a max_norm, which rewrites weights in forward"
     return ""
