@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from service.recipe.record import Verdict, short, verdict_of
-from service.report.numbers import interval_text, is_known
 from service.search.objectives import t_interval
 
 
@@ -122,9 +122,13 @@ def keep_going(
             consequence="another round" if budget_left else "the finalists are trained next",
         )
     gain = t_interval(gains, confidence)
+    has_ends = math.isfinite(gain.low) and math.isfinite(gain.high)
+    spread = f" ± {gain.half_width:.2g}" if has_ends else ""
     seeds = f"{len(gains)} seeds" if len(gains) > 1 else "one seed, so without an interval"
-    found = f"{metric} improved by {interval_text(gain)} over {seeds}; threshold {short(threshold)}"
-    if is_known(gain):
+    found = (
+        f"{metric} improved by {gain.mean:.2g}{spread} over {seeds}; threshold {short(threshold)}"
+    )
+    if has_ends:
         enough = not (gain.high < threshold or (gain.mean < threshold and gain.low <= 0))
     else:
         enough = gain.mean >= threshold

@@ -81,24 +81,22 @@ def cost_lines(facts: Facts, cost: Cost | None) -> list[tuple[str, str, str]]:
         share = cost.best_alone_kwh / cost.own_kwh if cost.own_kwh else 0.0
         lines.append(
             (
-                "Best config alone",
+                "Best alone",
                 energy(cost.best_alone_kwh),
-                f"{percent(share)} of the search: what training it once more takes",
+                f"{percent(share)} of the search, to train the best config once",
             )
         )
-    lines.append(("Saved by stopping early", energy(cost.saved_kwh), _saved_note(cost)))
+    lines.append(("Stopping early", f"{energy(cost.saved_kwh)} saved", _saved_note(cost)))
     closes = "yes" if cost.closes else "no"
-    lines.append(
-        ("Accounts close", closes, f"{cost.residual:.1e} of the machine's energy unaccounted for")
-    )
+    lines.append(("Accounts close", closes, f"to {cost.residual:.0e} of the machine's energy"))
     return lines
 
 
 def _energy_note(cost: Cost) -> str:
     if cost.measured_share <= 0:
-        how = "estimated by a model, nothing measured"
+        how = "estimated, nothing measured"
     elif cost.measured_share >= 1:
-        how = "all of it measured"
+        how = "all measured"
     else:
         how = f"{percent(cost.measured_share)} measured, the rest estimated"
     return f"{how}; PUE {cost.pue:g} included"

@@ -174,7 +174,7 @@ class Facts:
         for trial in self.trials:
             if trial.role not in CHECK_ROLES:
                 counts[trial.state] = counts.get(trial.state, 0) + 1
-        return dict(sorted(counts.items()))
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def collect(
@@ -208,7 +208,8 @@ def collect(
         site = site or Site.from_environment()
         if accounts is None and ledger.spans(search_id):
             accounts = accounts_of(ledger, search_id)
-        problem = "" if accounts is not None else "this search was not metered"
+        if accounts is None or accounts.node_kwh <= 0:
+            accounts, problem = None, "this search was not metered"
     return Facts(
         search=search,
         rounds=ledger.rounds(search_id),

@@ -20,7 +20,10 @@ def short(value: float | None, digits: int = 3) -> str:
         decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
         text = f"{value:.{decimals}f}"
         return text.rstrip("0").rstrip(".") if "." in text else text
-    return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e")
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    if "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def is_known(interval: Interval) -> bool:
@@ -29,11 +32,16 @@ def is_known(interval: Interval) -> bool:
 
 
 def interval_text(interval: Interval) -> str:
-    """Write `0.0213 ± 0.0031`, with two digits of the uncertainty; one seed gives no `±`."""
+    """Write `0.0193 ± 0.0015` or `0.035 ± 0.004`: two digits where they start with 1 or 2.
+
+    One seed gives no `±`.
+    """
     if not is_known(interval):
         return short(interval.mean)
     half = interval.half_width
     scale, digits = (half, 2) if half > 0 else (abs(interval.mean), 3)
+    if half > 0 and f"{half:.1e}"[0] not in "12":
+        digits = 1
     decimals = 3 if scale == 0 else max(0, min(9, digits - 1 - math.floor(math.log10(scale))))
     return f"{interval.mean:.{decimals}f} ± {half:.{decimals}f}"
 
@@ -64,22 +72,26 @@ def duration(seconds: float | None) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
+def energy_unit(kwh: float) -> tuple[float, str]:
+    """Return (units per kWh, unit) such that an energy reads well."""
+    if abs(kwh) >= 0.1:
+        return 1.0, "kWh"
+    return (1e3, "Wh") if abs(kwh) >= 1e-4 else (1e6, "mWh")
+
+
 def energy(kwh: float | None) -> str:
     """Write an energy in kWh, or in Wh and mWh where that reads better."""
     if kwh is None or not math.isfinite(kwh):
         return "–"
-    for unit, factor in (("kWh", 1.0), ("Wh", 1e3), ("mWh", 1e6)):
-        if abs(kwh) * factor >= 0.1 or unit == "mWh":
-            return f"{short(kwh * factor)} {unit}"
-    raise AssertionError("mWh takes every energy")
+    factor, unit = energy_unit(kwh)
+    return f"{short(kwh * factor)} {unit}"
 
 
 def mass(kg: float) -> str:
     """Write a mass of CO2e in kg, g or mg."""
-    for unit, factor in (("kg", 1.0), ("g", 1e3), ("mg", 1e6)):
-        if abs(kg) * factor >= 0.1 or unit == "mg":
-            return f"{short(kg * factor)} {unit}"
-    raise AssertionError("mg takes every mass")
+    if abs(kg) >= 0.1:
+        return f"{short(kg)} kg"
+    return f"{short(kg * 1e3)} g" if abs(kg) >= 1e-4 else f"{short(kg * 1e6)} mg"
 
 
 def setting(value: Any) -> str:

@@ -64,6 +64,7 @@ def write_outputs(
     Raises:
         LedgerError: if there is no such search.
         ConfigError: if the folder cannot be written.
+
     """
     directory = Path(out_dir)
     facts = collect(ledger, search_id, accounts=accounts, site=site)

@@ -167,9 +167,7 @@ def _colour_css() -> str:
         "".join(f"--{name}:{colour};" for name, colour in COLOURS[scheme].items())
         for scheme in ("light", "dark")
     )
-    return (
-        f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
-    )
+    return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
 
 
 @cache

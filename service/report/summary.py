@@ -61,9 +61,7 @@ def summary(facts: Facts) -> dict[str, Any]:
             "energy_measured_share": None if accounts is None else accounts.measured_share,
             "energy_provenance": {} if accounts is None else accounts.provenance,
             "pue": None if site is None else site.pue,
-            "co2e_kg": None
-            if accounts is None or site is None
-            else site.co2e_kg(accounts.own_kwh),
+            "co2e_kg": None if accounts is None or site is None else site.co2e_kg(accounts.own_kwh),
             "seconds": facts.search.seconds,
             "versions": facts.search.versions,
             "warnings": warnings(facts, found),
@@ -77,6 +75,7 @@ def load_summary(out_dir: str | Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: if the folder holds none, or what it holds is no summary.
+
     """
     path = Path(out_dir) / SUMMARY_NAME
     try:
@@ -87,9 +86,7 @@ def load_summary(out_dir: str | Path) -> dict[str, Any]:
             f"({error.strerror}); write it with `isoflop report`"
         ) from None
     except ValueError:
-        raise ConfigError(
-            f"{path} is no JSON; write it again with `isoflop report`"
-        ) from None
+        raise ConfigError(f"{path} is no JSON; write it again with `isoflop report`") from None
     if not isinstance(result, dict) or "search_id" not in result:
         raise ConfigError(f"{path} is no search's summary; write it again with `isoflop report`")
     return result

@@ -129,10 +129,10 @@ def gain_sentence(found: Answer) -> str:
         return f"{_against_baseline(found).capitalize()} ({base}); one seed gives no interval."
     ends = f"{percent(share.low)} to {percent(share.high)}"
     sure = "" if found.gain_is_sure else ", so it may be luck"
-    how = "seed by seed" if found.paired else "over seeds"
+    how = ", seed by seed" if found.paired else ""
     return (
-        f"{_against_baseline(found).capitalize()} ({base}); "
-        f"{found.gain.confidence:.0%} interval {how}: {ends}{sure}."
+        f"{_against_baseline(found).capitalize()} ({100 * found.gain.confidence:.0f} % interval"
+        f"{how}: {ends}{sure}; {base})."
     )
 
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from service.report.numbers import short
+
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
@@ -110,14 +112,14 @@ def axis(title: str = "", **more: Any) -> dict[str, Any]:
 
 
 def log_axis(title: str, values: Sequence[float]) -> dict[str, Any]:
-    """Return a logarithmic axis labelled at 1-2-5 steps or decades, as its span asks for."""
+    """Return a logarithmic axis labelled at decades or 1-2-5 steps; linear under a factor of 5."""
     positive = [v for v in values if v is not None and math.isfinite(v) and v > 0]
-    if not positive:
-        return axis(title, type="log")
+    if not positive or max(positive) < 5 * min(positive):
+        return axis(title)
     low, high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
     steps = (1,) if high - low > 2 else (1, 2, 5)
     ticks = [s * 10.0**e for e in range(low, high + 1) for s in steps]
-    return axis(title, type="log", tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
+    return axis(title, type="log", tickvals=ticks, ticktext=[short(t) for t in ticks])
 
 
 def json_numbers(values: Sequence[Any]) -> list[Any]:

@@ -11,7 +11,7 @@ from service.ledger.records import TrialRecord
 from service.report.charts.base import Chart, Figure, json_numbers, layout, log_axis
 from service.report.charts.history import hover
 from service.report.facts import Facts
-from service.report.numbers import energy
+from service.report.numbers import energy, energy_unit, short
 from service.search.objectives import pareto_front
 
 PARTS = (
@@ -104,14 +104,14 @@ def energy_breakdown(facts: Facts) -> Chart | None:
     kwh = {name: float(getattr(accounts, attribute)) for name, attribute, _, _ in PARTS}
     rows = [(name, kwh[name], meaning, own) for name, _, meaning, own in PARTS]
     shown = list(reversed(rows))
-    factor, unit = (1e3, "Wh") if accounts.node_kwh >= 1e-4 else (1e6, "mWh")
+    factor, unit = energy_unit(accounts.node_kwh)
     figure = {
         "data": [
             {
                 "type": "bar", "orientation": "h", "y": [name for name, *_ in shown],
                 "x": [factor * value for _, value, _, _ in shown],
                 "marker": {"color": ["@accent" if own else "@s0" for *_, own in shown]},
-                "text": [f" {energy(value)}, {100 * value / accounts.node_kwh:.0f} %"
+                "text": [f" {short(factor * value)} {unit}, {100 * value / accounts.node_kwh:.0f} %"
                          for _, value, _, _ in shown],
                 "textposition": "outside", "cliponaxis": False, "textfont": {"color": "@ink"},
                 "customdata": [meaning for _, _, meaning, _ in shown],

@@ -45,7 +45,7 @@ def history(facts: Facts) -> Chart | None:
         name="history",
         title="How the search closed in",
         note=f"Each dot is a trial, each line the best {metric} so far within one round. Rounds "
-        "train for different lengths, so they are not joined. Open dots were stopped early.",
+        "train for different lengths, so they are not joined. Open dots ended early.",
         views=(("by trial", by_trial), ("by training time", by_time)),
         table=table,
     )
@@ -69,7 +69,7 @@ def _history(
         data.append(
             {
                 "type": "scatter", "mode": "markers", "name": name, "x": xs,
-                "y": json_numbers(values), "legendgroup": name,
+                "y": json_numbers(values), "legendgroup": name, "showlegend": False,
                 "marker": {
                     "color": colour, "size": 7, "opacity": 0.75,
                     "symbol": ["circle" if t.state == "complete" else "circle-open"
@@ -82,7 +82,7 @@ def _history(
         data.append(
             {
                 "type": "scatter", "mode": "lines", "x": xs, "legendgroup": name,
-                "y": json_numbers(incumbents(complete, facts.objective)), "showlegend": False,
+                "y": json_numbers(incumbents(complete, facts.objective)), "name": name,
                 "line": {"color": colour, "width": 2.5, "shape": "hv"}, "hoverinfo": "skip",
             }
         )  # fmt: skip

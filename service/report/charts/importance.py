@@ -64,14 +64,15 @@ def importance(facts: Facts) -> Chart | None:
             {
                 "type": "bar", "orientation": "h", "y": [i.path for i in rows],
                 "x": [100 * i.share for i in rows],
-                "text": [f" {100 * i.share:.0f} %" for i in rows], "textposition": "outside",
+                "text": [f" {_whole_percent(i.share)}" for i in rows], "textposition": "outside",
                 "cliponaxis": False,
                 "marker": {"color": "@accent"}, "textfont": {"color": "@ink"},
                 "hovertemplate": "%{y}: %{x:.1f} % of the variance<extra></extra>",
             }
         ],
-        "layout": layout(height=90 + 38 * len(rows), x=f"share of the variance of {metric}'s rank (%)",
-                         showlegend=False, margin={"t": 8, "r": 48}),
+        "layout": layout(height=90 + 38 * len(rows), showlegend=False,
+                         x=f"share of the variance of {metric} ranks (%)",
+                         margin={"t": 8, "r": 48}),
     }  # fmt: skip
     table = pd.DataFrame(
         [
@@ -150,6 +151,10 @@ def _rank_correlation(facts: Facts, trials: Sequence[TrialRecord], path: str) ->
     return correlation if math.isfinite(correlation) else None
 
 
+def _whole_percent(share: float) -> str:
+    return "under 1 %" if share < 0.005 else f"{100 * share:.0f} %"
+
+
 def _effect(facts: Facts, found: Importance) -> str:
     rho = found.rank_correlation
     if rho is None:
@@ -157,6 +162,5 @@ def _effect(facts: Facts, found: Importance) -> str:
     better_when_larger = (rho < 0) == (facts.objective.direction == "minimize")
     if abs(rho) < 0.2:
         return "no one-way trend (the best values may lie inside)"
-    return (
-        f"{'larger' if better_when_larger else 'smaller'} is better (rank correlation {rho:+.2f})"
-    )
+    side = "larger" if better_when_larger else "smaller"
+    return f"{side} is better (rank correlation {rho:+.2f})"

@@ -52,7 +52,7 @@ def parallel(facts: Facts) -> Chart | None:
                 "unselected": {"line": {"color": "@grid", "opacity": 0.25}},
             }
         ],
-        "layout": layout(height=400, margin={"l": 56, "r": 56, "t": 60, "b": 24}),
+        "layout": layout(height=400, margin={"l": 84, "r": 56, "t": 60, "b": 24}),
     }  # fmt: skip
     table = pd.DataFrame(
         [{"trial": t.trial_id, **t.params, metric: facts.value(t)} for t in trials]
@@ -115,4 +115,6 @@ def _numeric(label: str, values: Sequence[float], *, log: bool) -> dict[str, Any
 
 
 def _label(path: str) -> str:
-    return path.removeprefix("regularisation.").split(".", 1)[-1].replace("_", " ")
+    """Shorten a path to what tells it apart: `optimizer.kind` stays, `optimizer.lr` is `lr`."""
+    section, _, name = path.rpartition(".")
+    return path if name == "kind" else name.replace("_", " ") if section else path

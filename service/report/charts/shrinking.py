@@ -111,9 +111,12 @@ def _figure(facts: Facts, paths: list[str]) -> Figure:
     figure_layout = layout(
         height=height,
         barmode="overlay",
+        uniformtext={"mode": "hide", "minsize": 10},
         shapes=shapes,
-        xaxis=axis(range=[-0.04, 1.04], showticklabels=False, showgrid=False),
-        yaxis=axis(tickvals=ticks, ticktext=names, showgrid=False),
+        xaxis=axis(
+            range=[-0.04, 1.04], showticklabels=False, showgrid=False, ticks="", showline=False
+        ),
+        yaxis=axis(tickvals=ticks, ticktext=names, showgrid=False, ticks="", showline=False),
     )
     return {"data": [*data, *legend], "layout": figure_layout}
 
@@ -126,8 +129,8 @@ def _bar(
     return {
         "type": "bar", "orientation": "h", "base": [a], "x": [max(b - a, 0.004)], "y": [y],
         "width": 0.78, "marker": {"color": f"@s{1 + number % 6}", "opacity": 0.85},
-        "showlegend": False, "text": [text], "textposition": "auto", "insidetextanchor": "middle",
-        "textfont": {"size": 11}, "cliponaxis": False, "constraintext": "none",
+        "showlegend": False, "text": [text], "textposition": "inside", "insidetextanchor": "middle",
+        "textfont": {"size": 11},
         "hovertemplate": f"{path}, round {round_}<br>{text}<extra></extra>",
     }  # fmt: skip
 

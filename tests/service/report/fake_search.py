@@ -165,6 +165,10 @@ class FakeSearch:
             out_dir=None,
         )
         self.id = record.search_id
+        span = ledger.open_span(
+            self.id, host="host", boot_id="b", pid=1, started_s=0.0, started_unix_s=1.764e9
+        )
+        ledger.extend_span(self.id, span.span, 74.0)
         self.next_id = 0
         self.rows: list[EpochRow] = []
 
@@ -242,7 +246,7 @@ class FakeSearch:
                     status=status,
                     reason="",
                     busy_s=busy,
-                )  # fmt: skip
+                )
             )
         return rows
 
@@ -256,13 +260,26 @@ class FakeSearch:
                 SegmentRecord(
                     segment_id=segment, round=round_, batch=0, rung=0, trial_ids=ids, stop_epoch=99
                 )
-            ],  # fmt: skip
+            ],
         )
         attempt = self.ledger.begin_attempt(self.id, segment)
-        usage = Usage(host="host", pid=1, started_s=0.0, ended_s=1.0,
-                      trial_busy_s=dict.fromkeys(ids, 0.01), padding_s=0.0)  # fmt: skip
-        border = Border(search_id=self.id, segment_id=segment, attempt=attempt, sequence=0,
-                        rows=self.rows, checkpoints=(), usage=(usage,))  # fmt: skip
+        usage = Usage(
+            host="host",
+            pid=1,
+            started_s=0.0,
+            ended_s=1.0,
+            trial_busy_s=dict.fromkeys(ids, 0.01),
+            padding_s=0.0,
+        )
+        border = Border(
+            search_id=self.id,
+            segment_id=segment,
+            attempt=attempt,
+            sequence=0,
+            rows=self.rows,
+            checkpoints=(),
+            usage=(usage,),
+        )
         assert self.ledger.apply(border)
         self.rows = []
 
@@ -282,7 +299,7 @@ class FakeSearch:
                 outcome=outcome,
                 started_unix_s=1e9 + number,
                 finished_unix_s=1e9 + number + 1,
-            ),  # fmt: skip
+            ),
         )
 
     def verdict(self, verdict, round_=-1) -> None:
@@ -296,12 +313,16 @@ class FakeSearch:
         self.coarse()
         self.refined()
         self.final()
-        self.ledger.update_search(self.id, state="finished", reason="", finished_unix_s=1e9 + 100)
+        self.ledger.update_search(self.id, state="finished", reason="", finished_unix_s=1.764e9)
         return self.id
 
     def baseline(self, lr: float = 1e-3) -> None:
-        params = {"optimizer.kind": "adam", "optimizer.lr": lr, "model.dropout": 0.5,
-                  "model.width": 128}  # fmt: skip
+        params = {
+            "optimizer.kind": "adam",
+            "optimizer.lr": lr,
+            "model.dropout": 0.5,
+            "model.width": 128,
+        }
         ids = [self.trial(params, 12, round_=-2, role="baseline", seed=900 + i) for i in range(3)]
         self.round(-2, "baseline", "given", {}, 12, 3)
         self.flush(-2)
@@ -322,15 +343,20 @@ class FakeSearch:
                     if lr > 0.5
                     else 2.41 - 2.2 * math.exp(-(((math.log10(lr) + 2.4) / 1.1) ** 2))
                 ],
-            )  # fmt: skip
+            )
             for lr in rates
         ]
         self.verdict(judge_lr_sweep(sweep, start_loss=2.41))
         for lr in rates:
-            params = {"optimizer.kind": "adam", "optimizer.lr": lr, "model.dropout": 0.0,
-                      "model.width": 128}  # fmt: skip
-            self.trial(params, 5, round_=-1, role="sweep", seed=7,
-                       state="diverged" if lr > 0.5 else None)  # fmt: skip
+            params = {
+                "optimizer.kind": "adam",
+                "optimizer.lr": lr,
+                "model.dropout": 0.0,
+                "model.width": 128,
+            }
+            self.trial(
+                params, 5, round_=-1, role="sweep", seed=7, state="diverged" if lr > 0.5 else None
+            )
         self.round(-1, "recipe", "grid", {}, 5, 24)
         self.flush(-1)
 
@@ -348,9 +374,19 @@ class FakeSearch:
         for trial in self.ledger.trials(self.id, trial_ids=ids):
             counts[trial.state] = counts.get(trial.state, 0) + 1
         self.verdict(
-            coarse_round(RoundFacts(round=0, epochs=3, metric="val_error", counts=counts,
-                                    best_value=best[0], best_trial=best[1], guess_value=0.9)), 0
-        )  # fmt: skip
+            coarse_round(
+                RoundFacts(
+                    round=0,
+                    epochs=3,
+                    metric="val_error",
+                    counts=counts,
+                    best_value=best[0],
+                    best_trial=best[1],
+                    guess_value=0.9,
+                )
+            ),
+            0,
+        )
 
     def refined(self, count: int = 24) -> None:
         params = sorted(
@@ -364,18 +400,26 @@ class FakeSearch:
         self.flush(1)
         best = self._best(ids)
         self.verdict(
-            refined_round(RoundFacts(round=1, epochs=12, metric="val_error", best_value=best[0],
-                                     counts={"complete": count // 3,
-                                             "pruned": count - count // 3},
-                                     best_trial=best[1], previous_best=0.09,
-                                     previous_epochs=3)), 1
-        )  # fmt: skip
+            refined_round(
+                RoundFacts(
+                    round=1,
+                    epochs=12,
+                    metric="val_error",
+                    best_value=best[0],
+                    counts={"complete": count // 3, "pruned": count - count // 3},
+                    best_trial=best[1],
+                    previous_best=0.09,
+                    previous_epochs=3,
+                )
+            ),
+            1,
+        )
         curves = [
             Curve(
                 trial_id=i,
                 train_losses=group["train_loss"].tolist(),
                 val_losses=group["val_loss"].tolist(),
-            )  # fmt: skip
+            )
             for i, group in self.ledger.curves_frame(self.id).groupby("trial_id")
             if i in ids and len(group) == 12
         ]
@@ -402,10 +446,18 @@ class FakeSearch:
         self.ledger.add_event(
             self.id,
             "winner",
-            {"trial_ids": winner, "config_id": first.config_id, "test": {"test_error": 0.033},
-             "tests": tests, "test_looks": looks, "round": 2,
-             "mean": float(min(means)), "low": 0.0, "high": 1.0},
-        )  # fmt: skip
+            {
+                "trial_ids": winner,
+                "config_id": first.config_id,
+                "test": {"test_error": 0.033},
+                "tests": tests,
+                "test_looks": looks,
+                "round": 2,
+                "mean": float(min(means)),
+                "low": 0.0,
+                "high": 1.0,
+            },
+        )
 
     def _error(self, trial_id: int) -> float:
         return self.ledger.trials(self.id, trial_ids=[trial_id])[0].metrics["val_error"]
