@@ -11,6 +11,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,8 @@ def _read_lane(content: dict[str, Any], ref: CheckpointRef) -> LaneState:
         raise _damaged(
             ref.path, f"lane {ref.lane} has SHA-256 {digest[:12]}, recorded is {ref.sha256[:12]}"
         )
-    return state
+    # A reference made out to another trial hands the lane over: a longer child goes on from it.
+    return replace(state, trial_id=ref.trial_id)
 
 
 def _damaged(path: str, what: str) -> CheckpointError:

@@ -31,6 +31,7 @@ _aten = torch.ops.aten
 
 OUTPUT_MULTIPLE = 16
 _ROW_ALIGNMENT = 16
+_SMALL_WEIGHT = 8192
 # Two vectors of 512 bits: the step of torch's unrolled elementwise loops, in float32.
 _VECTOR = 32
 # Far below any logit, yet finite: 0 * it is 0, where 0 * -inf would be NaN.
@@ -155,6 +156,7 @@ class _Workspace:
         self.deltas = [empty(width) for _ in range(min(depth, 2))]
         self.logits = empty(kernels.padded_outputs)
         self.log_p = empty(kernels.padded_outputs)
+        self.p = empty(kernels.padded_outputs)
         self.target = empty(kernels.padded_outputs)
 
 
@@ -276,10 +278,11 @@ class BoundMlp:
         if self._kernels.loss == "cross_entropy":
             # On whole blocks: given a strided `out`, torch 2.13 writes to the wrong places.
             torch._log_softmax(work.logits.whole, -1, False, out=work.log_p.whole)
+            # Not exp(log_p): the exponential is slow where it underflows, in padded columns.
+            torch._softmax(work.logits.whole, -1, False, out=work.p.whole)
             loss = torch.mul(target, log_p, out=logits).flatten(1).sum(1).div_(-num_rows)
-            work.log_p.whole.exp_()
-            # exp(log softmax) is 0 in padded columns, and so is their target.
-            return loss, log_p.sub_(target).mul_(1 / num_rows)
+            # p is 0 in padded columns, and so is their target.
+            return loss, work.p.view.sub_(target).mul_(1 / num_rows)
         delta = logits.sub_(target)
         loss = torch.mul(delta, delta, out=log_p).flatten(1).sum(1).div_(2 * num_rows)
         return loss, delta.mul_(1 / num_rows)
@@ -288,7 +291,7 @@ class BoundMlp:
         self, delta: Tensor, tape: _Tape, masks: Sequence[Tensor], work: _Workspace
     ) -> None:
         for layer in range(len(self._weights) - 1, -1, -1):
-            torch.bmm(delta.transpose(1, 2), tape.inputs[layer], out=self._weight_grads[layer])
+            self._weight_gradient(layer, delta.transpose(1, 2), tape.inputs[layer])
             torch.sum(delta, 1, out=self._bias_grads[layer])
             if layer == 0:
                 return
@@ -302,6 +305,18 @@ class BoundMlp:
             _activation_backward(self._activation, block.whole, tape.activations[below].whole)
             if self._place == "before":
                 self._normalise_backward(below, delta, work, tape)
+
+    def _weight_gradient(self, layer: int, delta_t: Tensor, h: Tensor) -> None:
+        """Write delta^T h into the flat rows.
+
+        Into strided rows torch multiplies lane by lane, at a microsecond each; for small weights
+        one batched product and a copy are faster.
+        """
+        target = self._weight_grads[layer]
+        if target[0].numel() > _SMALL_WEIGHT:
+            torch.bmm(delta_t, h, out=target)
+        else:
+            target.copy_(torch.bmm(delta_t, h))
 
     def _normalise_by_batch(self, layer: int, z: Tensor, work: _Workspace, tape: _Tape) -> _Block:
         """Normalise z [W, B, H] over its rows and update the running statistics.

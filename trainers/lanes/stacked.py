@@ -111,6 +111,8 @@ class StackedLanes:
                 rows[row].copy_(state.tensors[BEST + BUFFER + name])
         lane = self.lanes[row]
         lane.epoch, lane.status, lane.reason = state.epoch, state.status, state.reason
+        if lane.status == "finished" and lane.epoch < lane.trial.config.train.epochs:
+            lane.status, lane.reason = "running", ""  # a longer child of the trial that ended
         lane.counters, lane.metrics = dict(state.counters), dict(state.metrics)
 
     def arrange(self, order: Sequence[int]) -> None:
