@@ -57,23 +57,32 @@ class _Name(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The trainer's three functions that a segment calls."""
+    """The trainer's functions that a segment needs."""
 
     load: DatasetSource
     make_plan: Callable[..., ExecutionPlan]
-    """(trials, dataset) -> plan."""
+    """As `trainers.lanes.plan.make_plan`."""
     train_pack: Callable[..., Any]
     """As `trainers.train_pack`."""
+    ship: Callable[[Any], Any] = lambda dataset: dataset
+    """Turns data into arrays that an object store shares between processes."""
+    unship: Callable[[Any], Any] = lambda arrays: arrays
+    """Undoes `ship`, without a copy."""
 
 
 def isoflop_training() -> Training:
     """Return the functions of `trainers`; imports torch."""
+    from trainers import train_pack
+    from trainers.data import Dataset, load
     from trainers.lanes.plan import make_plan
 
-    from trainers import train_pack
-    from trainers.data import load
-
-    return Training(load=load, make_plan=make_plan, train_pack=train_pack)
+    return Training(
+        load=load,
+        make_plan=make_plan,
+        train_pack=train_pack,
+        ship=Dataset.to_arrays,
+        unship=Dataset.from_arrays,
+    )
 
 
 def run_segment(
@@ -157,14 +166,7 @@ def _train(
         plan = training.make_plan(order.trials, dataset)
         emit(Planned(**name_of(order), plan=plan))
     borders = _Borders(order, emit, clock, plan.device)
-    asked_to_stop = False
-
-    def stop_after_this_epoch() -> bool:
-        nonlocal asked_to_stop
-        asked_to_stop = asked_to_stop or should_stop()
-        return asked_to_stop
-
-    training.train_pack(
+    result = training.train_pack(
         order.trials,
         order.start,
         order.stop_epoch,
@@ -172,10 +174,10 @@ def _train(
         dataset=dataset,
         plan=plan,
         device=plan.device,
-        should_stop=stop_after_this_epoch,
+        should_stop=should_stop,
     )
     borders.close()
-    return not (asked_to_stop and borders.could_go_on)
+    return not result.interrupted
 
 
 class _Borders:
@@ -195,16 +197,6 @@ class _Borders:
         self._sequence = 0
         self._saved_s = clock()
         self._shown_s = float("-inf")
-
-    @property
-    def could_go_on(self) -> bool:
-        """Whether training further would add anything: some lane runs and is not at the stop."""
-        if self._latest is None:
-            return True
-        return any(
-            row.status == "running" and row.epoch < self._order.stop_epoch
-            for row in self._latest.rows
-        )
 
     def on_epoch(self, report: EpochReport) -> None:
         """Take one epoch of the whole pack; save if a border is due."""

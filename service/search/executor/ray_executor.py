@@ -219,7 +219,8 @@ class RayExecutor:
         config = order.trials[0].config.data
         key = config.model_dump_json()
         if key not in self._datasets:
-            self._datasets[key] = ray.put(self._training().load(config))
+            training = self._training()
+            self._datasets[key] = ray.put(training.ship(training.load(config)))
         return self._datasets[key]
 
     def _run_tune(self, worker: type[SegmentWorker]) -> None:

@@ -77,7 +77,7 @@ def perform(work: Work) -> None:
     if work.order is None:
         return
     line = _Line(work.mailbox)
-    dataset = _fetch(work.dataset[0])
+    dataset = _fetch(work.dataset[0], training)
     run_segment(work.order, line.post, line.should_stop, lambda _: dataset, training=training)
 
 
@@ -105,9 +105,9 @@ class _Line:
 _fetched: dict[str, Any] = {}
 
 
-def _fetch(reference: Any) -> Any:
-    """Return the data; it travels to a node once and is unpacked once per worker."""
+def _fetch(reference: Any, training: Training) -> Any:
+    """Return the data; the arrays travel to a node once and are shared by its workers."""
     key = reference.hex()
     if key not in _fetched:
-        _fetched[key] = ray.get(reference)
+        _fetched[key] = training.unship(ray.get(reference))
     return _fetched[key]

@@ -44,6 +44,11 @@ def make_plan(trials, dataset):
     return PLAN
 
 
+@dataclass
+class Result:
+    interrupted: bool
+
+
 def load(config):
     return {"name": config.name, "rows": list(range(1000))}
 
@@ -64,8 +69,10 @@ def train_pack(
             save=lambda path, epoch=epoch: _save(path, trials, epoch),
         )
         on_epoch(report)
-        if should_stop():
-            return
+        runs = any(row is not None and row.status == "running" for row in rows)
+        if should_stop() and epoch < stop_epoch and runs:
+            return Result(interrupted=True)
+    return Result(interrupted=False)
 
 
 def _one_epoch(trial, epoch):
@@ -111,7 +118,13 @@ def _read(ref):
 
 
 def fake_training() -> Training:
-    return Training(load=load, make_plan=make_plan, train_pack=train_pack)
+    return Training(
+        load=load,
+        make_plan=make_plan,
+        train_pack=train_pack,
+        ship=lambda dataset: list(dataset["rows"]),
+        unship=lambda rows: {"rows": rows},
+    )
 
 
 def order(directory, segment_id="r0b0s0", seeds=(1, 2), stop_epoch=3, **changes) -> SegmentOrder:

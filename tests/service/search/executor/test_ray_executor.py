@@ -24,7 +24,9 @@ from service.messages import Began, Border, Failed, Finished, Interrupted, Plann
 from service.search.executor import InlineExecutor
 from service.search.executor.ray_cluster import WorkerShape
 from service.search.executor.ray_executor import RayExecutor
+from trainers.config import TrialConfig
 from trainers.errors import ConfigError, WorkerError
+from trainers.trial import Trial
 
 
 def test_says_the_same_as_the_inline_executor(ray_executor, tmp_path):
@@ -60,13 +62,20 @@ def test_two_orders_run_at_once_on_two_workers(ray_executor, tmp_path):
     assert ray_executor.idle_workers == 2
 
 
-def test_data_are_loaded_once_and_fetched_by_reference(ray_executor, tmp_path, monkeypatch):
+def test_data_are_loaded_once_whatever_the_number_of_orders(ray_executor, tmp_path, monkeypatch):
     loaded = []
-    monkeypatch.setattr(executor_fakes, "load", lambda config: loaded.append(config))
+
+    def load(config):
+        loaded.append(config.name)
+        return {"rows": range(1000)}
+
+    monkeypatch.setattr(executor_fakes, "load", load)
+    config = TrialConfig.from_mapping({"data.name": "wine"})
+    trials = (Trial(trial_id=0, config=config, seed=1),)
     for number in range(4):
-        ray_executor.submit(order(tmp_path, segment_id=f"s{number}", stop_epoch=1))
+        ray_executor.submit(order(tmp_path, f"s{number}", (1,), trials=trials, stop_epoch=1))
     assert len(listen(ray_executor, 4).of(Finished)) == 4
-    assert len(loaded) <= 1
+    assert loaded == ["wine"]
 
 
 def test_an_exception_in_training_fails_the_segment_and_keeps_the_worker(ray_executor, tmp_path):
