@@ -4,7 +4,7 @@ Every search of a user on a host runs one of these, but only the one that holds 
 measures. When its process goes, however it goes, another takes the lock and begins a new meter
 epoch; the time between is a gap in everybody's accounts.
 
-The first second or two of the first search are a gap as well: CodeCarbon needs that long to
+The first half second or so of the first search is a gap as well: CodeCarbon needs that long to
 start, and the search does not wait for it.
 """
 
@@ -29,6 +29,8 @@ WINDOW_S = 1.0
 MIN_WINDOW_S = 0.05
 """CodeCarbon skips a measurement that is closer to the last one than this."""
 RESTART_AFTER_S = 5.0
+LEAVES_WITHIN_S = 30.0
+"""A driver that hangs must not keep a finished search from ending."""
 QUIET_CORES = 0.05
 """A window with less than this share of the cores busy shows the idle power of the host."""
 
@@ -211,7 +213,7 @@ class HostMeter:
         """Close the last window, release the lock, and wait for the thread."""
         self._stopping.set()
         self._spool.wake()
-        self._thread.join()
+        self._thread.join(LEAVES_WITHIN_S)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

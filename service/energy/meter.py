@@ -26,6 +26,8 @@ NEVER_S = 4_000_000
 """Interval of CodeCarbon's own measurements: 46 days, just below what Windows can wait for."""
 SKIPPED_S = 0.06
 """CodeCarbon measures nothing within 50 ms of its last measurement."""
+MAX_CREDIBLE_W = 5000.0
+"""No host's CPUs and memory draw more; a counter that was reset looks like 262 kJ in a window."""
 MEASURED_METHODS = {"rapl_package", "windows_emi", "powermetrics", "power_gadget", "pmic", "nvml"}
 """Methods that read a sensor; every other is a model, and its figures are estimates."""
 
@@ -87,7 +89,7 @@ class CodeCarbonMeter:
         self._total: Any = None
 
     def start(self) -> MeterFacts:
-        """Start the tracker (2 s the first time in a process) and check that it runs.
+        """Start the tracker (half a second the first time in a process) and check that it runs.
 
         Raises:
             MeterError: CodeCarbon did not start, has no CPU to measure, or sees no GPU where
@@ -176,6 +178,7 @@ class CodeCarbonMeter:
         conf = self._tracker._conf
         tdp_w: float | None = getattr(cpu, "_tdp", None)
         cpu_method = _cpu_method(cpu, by_class)
+        modelled = cpu_method in ("cpu_load_tdp", "tdp_constant")
         ram = by_class.get("RAM")
         ram_w = _watts(ram) if ram is not None else None
         return MeterFacts(
@@ -186,12 +189,13 @@ class CodeCarbonMeter:
                 "gpu": "nvml" if gpu is not None else "none",
             },
             cpu_idle_w=0.1 * tdp_w if tdp_w and cpu_method == "cpu_load_tdp" else None,
-            max_w=3.0 * tdp_w + (ram_w or 0.0) if tdp_w and gpu is None else None,
+            max_w=MAX_CREDIBLE_W,
             details={
                 "cpu_model": conf.get("cpu_model"),
                 "cpu_count": conf.get("cpu_count"),
-                "tdp_w": tdp_w,
-                "tdp_source": _tdp_source(cpu, conf),
+                # With a sensor, CodeCarbon's TDP is an unused placeholder.
+                "tdp_w": tdp_w if modelled else None,
+                "tdp_source": _tdp_source(cpu, conf) if modelled else "not used",
                 "ram_w": ram_w,
                 "ram_total_gb": conf.get("ram_total_size"),
                 "gpu_model": conf.get("gpu_model"),

@@ -6,8 +6,8 @@
     session.own_kwh()                                  # for budgets
     session.end()
 
-While CodeCarbon starts (2 s in a process's first search) nothing is measured: that time is in the
-accounts as a gap, with the power of the windows after it.
+While CodeCarbon starts (half a second or more in a process's first search) nothing is measured:
+that time is in the accounts as a gap, with the power of the windows after it.
 """
 
 from __future__ import annotations

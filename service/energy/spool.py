@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,19 @@ from trainers.errors import MeterError
 
 KEEP_S = 24 * 3600.0
 """Windows are kept this long for a search that was killed and is resumed."""
+
+
+_open_spools: weakref.WeakSet[Spool] = weakref.WeakSet()
+
+
+def _forget_locks() -> None:
+    """Close locks in a forked child, which would keep them alive after its parent was killed."""
+    for spool in list(_open_spools):
+        spool.unlock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_locks)
 
 
 def default_spool() -> Path:
@@ -70,7 +84,7 @@ class Spool:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        (directory / "members").mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if hasattr(os, "getuid"):
             owner = directory.stat().st_uid
             if directory.is_symlink() or owner != os.getuid():
@@ -79,11 +93,11 @@ class Spool:
                     f"{owner}; remove it or set TMPDIR to another place"
                 )
             directory.chmod(0o700)
+        (directory / "members").mkdir(mode=0o700, exist_ok=True)
         self._lock_fd: int | None = None
         self._files: dict[str, int] = {}
         self._wake = Wake(directory / "wake")
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forget_lock)
+        _open_spools.add(self)
 
     # -- who holds the meter ------------------------------------------------------------------
 
@@ -104,10 +118,6 @@ class Spool:
 
     def unlock(self) -> None:
         """Let another process run its meter."""
-        self._forget_lock()
-
-    def _forget_lock(self) -> None:
-        # Also in a forked child: it must not keep the lock alive after its parent was killed.
         if self._lock_fd is not None:
             with contextlib.suppress(OSError):
                 os.close(self._lock_fd)

@@ -4,7 +4,7 @@ import os
 import time
 
 import pytest
-from tests_energy_ledger import RealTimeMeter, new_search
+from energy_helpers import RealTimeMeter, new_search
 
 from service.energy import EnergySession, accounts
 from service.energy.cluster import HostAgent, RemoteHost

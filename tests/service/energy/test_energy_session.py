@@ -8,7 +8,7 @@ import textwrap
 import time
 
 import pytest
-from tests_energy_ledger import add_usage, new_search
+from energy_helpers import RealTimeMeter, add_usage, new_search
 
 from service.energy import EnergySession, WindowMaker, accounts
 from service.energy.accounts import EnergyAccounts
@@ -154,7 +154,7 @@ DRIVER = """
     from service.energy import EnergySession
     from service.energy.testing import FakeClock, FakeMeter
     from service.ledger import Ledger
-    from tests_energy_ledger import RealTimeMeter
+    from energy_helpers import RealTimeMeter
     ledger_path, search_id, spool, seconds = sys.argv[1:5]
     ledger = Ledger.open(ledger_path)
     session = EnergySession.begin(
@@ -346,3 +346,26 @@ def test_12_a_real_session_costs_little_and_measures_what_passed(ledger, tmp_pat
     assert account.seconds == pytest.approx(session._clock() - began_s, abs=1.0)
     assert account.own_kwh > 0
     assert cost < 0.05  # four windows a second; a search asks for one and is under 1 %
+
+
+@pytest.mark.long
+def test_12_equal_work_costs_about_the_same_and_twice_the_work_about_twice(ledger, tmp_path):
+    """Sanity only, for a quiet machine: what others do changes what the same work costs."""
+    search_id = new_search(ledger)
+    session = EnergySession.begin(
+        ledger, search_id, meter=RealTimeMeter(), spool=tmp_path / "spool"
+    )
+    usages = []
+    for trial_id, cpu_s in enumerate((2.0, 2.0, 4.0)):
+        started_s, until = time.monotonic(), time.thread_time() + cpu_s
+        while time.thread_time() < until:
+            pass
+        seconds = time.monotonic() - started_s
+        usages.append(usage_of(started_s, seconds, {trial_id: cpu_s}, pid=os.getpid()))
+        session.mark()
+        session.flush()
+    session.end()
+    add_usage(ledger, search_id, usages)
+    first, same, double = accounts(ledger, search_id).per_trial.active_kwh
+    assert same == pytest.approx(first, rel=0.15)
+    assert 1.7 < double / first < 2.3
