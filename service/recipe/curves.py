@@ -155,7 +155,8 @@ def diagnose_round(
     follows = consequence_of(decided.kind, searched)
     return verdict_of(
         6,
-        passed=decided.kind == "good",
+        # A short round is not meant to converge: no failure, but a reason to train longer.
+        passed=None if decided.kind == "not_converged" else decided.kind == "good",
         verdict=decided.kind,
         reason=f"{votes[decided.kind]} of the best {len(best)} trials are "
         f"{_words(decided.kind)}; trial {decided.trial_id}: {decided.reason}",

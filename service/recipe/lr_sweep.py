@@ -20,11 +20,15 @@ NUM_UPDATES = 100
 """A rate that is any good moves the loss within about so many updates."""
 BATCHES_PER_EPOCH = 25
 FALLS = 0.1
-"""A rate counts when it brings at least this share of the largest fall any rate brought."""
+"""Below the best rate, one counts when it brings this share of the largest fall any brought:
+it is only slow, and longer training mends that."""
+STEADY = 0.5
+"""Above the best rate, one counts only with this share: it is unstable, which training longer
+does not mend."""
 NOISE = 0.01
 """A largest fall under this share of the initial loss is no fall at all."""
 
-Kind = Literal["falls", "flat", "diverges"]
+Kind = Literal["falls", "flat", "unstable", "diverges"]
 
 
 def plan_lr_sweep(
@@ -70,34 +74,38 @@ def plan_lr_sweep(
 
 
 def judge_lr_sweep(
-    curves: Sequence[LossCurve], *, start_loss: float, fixed_lr: float | None = None
+    curves: Sequence[LossCurve],
+    *,
+    start_loss: float,
+    dummy_loss: float = math.inf,
+    fixed_lr: float | None = None,
 ) -> Verdict:
     """Find the range of rates in which the loss falls.
 
-    The range runs from the best rate to both sides, over neighbours that fall by at least a
-    tenth of the largest fall; its upper end never passes a rate that diverges. With `fixed_lr`
-    (the learning rate is not searched) the step passes only if that rate lies in the range.
+    The range runs from the best rate downwards over neighbours that fall by at least a tenth of
+    the largest fall, and upwards over those that fall by half of it; it never passes a rate that
+    diverges. A large random start may fall to the loss of knowing nothing without learning
+    anything, so falls are counted from the lower of the two. With `fixed_lr` (the learning rate
+    is not searched) the step passes only if that rate lies in the range.
 
     Args:
         curves: training losses per rate, in any order.
         start_loss: the loss before training (step 1).
+        dummy_loss: the loss of knowing nothing (ln C, or half the target variance).
         fixed_lr: the learning rate where the space does not search it.
 
     """
+    start_loss = min(start_loss, dummy_loss)
     ordered = sorted(curves, key=lambda curve: curve.lr)
     lasts = [_last(curve) for curve in ordered]
     largest_fall = max((start_loss - last for last in lasts), default=0.0)
     kinds = [_kind(last, start_loss, largest_fall) for last in lasts]
-    data: dict[str, Any] = {
-        "start_loss": start_loss,
-        "rates": [
-            {"lr": curve.lr, "last_loss": last, "kind": kind}
-            for curve, last, kind in zip(ordered, lasts, kinds, strict=True)
-        ],
-    }
     if "falls" not in kinds:
-        return _no_rate_works(ordered, kinds, start_loss, data)
+        return _no_rate_works(ordered, kinds, start_loss, _table(ordered, lasts, kinds, start_loss))
     best = min((i for i, kind in enumerate(kinds) if kind == "falls"), key=lambda i: (lasts[i], i))
+    for i in range(best + 1, len(kinds)):
+        if kinds[i] == "falls" and start_loss - lasts[i] < STEADY * largest_fall:
+            kinds[i] = "unstable"
     first = last = best
     while first > 0 and kinds[first - 1] == "falls":
         first -= 1
@@ -105,7 +113,7 @@ def judge_lr_sweep(
         last += 1
     lo, hi = ordered[first].lr, ordered[last].lr
     beyond = ordered[last + 1] if last + 1 < len(ordered) else None
-    data |= {
+    data = _table(ordered, lasts, kinds, start_loss) | {
         "lo": lo,
         "hi": hi,
         "best": ordered[best].lr,
@@ -117,8 +125,7 @@ def judge_lr_sweep(
         f"most at {short(ordered[best].lr)} (to {short(lasts[best])})"
     )
     if beyond is not None:
-        words = {"diverges": "diverges", "flat": "no longer falls", "falls": ""}
-        found += f"; at {short(beyond.lr)} it {words[kinds[last + 1]]}"
+        found += f"; at {short(beyond.lr)} it {_BEYOND[kinds[last + 1]]}"
     if fixed_lr is not None and not lo <= fixed_lr <= hi:
         return verdict_of(
             3,
@@ -179,6 +186,26 @@ def log_spaced(lo: float, hi: float, count: int) -> list[float]:
     """`count` rates from lo to hi, both included, at equal ratios."""
     ratio = math.log(hi / lo) / (count - 1)
     return [lo * math.exp(ratio * i) for i in range(count - 1)] + [hi]
+
+
+_BEYOND = {
+    "diverges": "diverges",
+    "flat": "no longer falls",
+    "unstable": "falls less than half as far",
+}
+
+
+def _table(
+    ordered: Sequence[LossCurve],
+    lasts: Sequence[float],
+    kinds: Sequence[Kind],
+    start_loss: float,
+) -> dict[str, Any]:
+    rates = [
+        {"lr": curve.lr, "last_loss": last, "kind": kind}
+        for curve, last, kind in zip(ordered, lasts, kinds, strict=True)
+    ]
+    return {"start_loss": start_loss, "rates": rates}
 
 
 def _last(curve: LossCurve) -> float:

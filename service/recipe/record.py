@@ -140,4 +140,4 @@ def plain(value: Any) -> Any:
 
 def short(value: float) -> str:
     """Write a number as a person would: four significant digits, no trailing zeros."""
-    return f"{value:.4g}"
+    return f"{value:.4g}".replace("e-0", "e-").replace("e+0", "e")

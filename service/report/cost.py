@@ -99,7 +99,7 @@ def _energy_note(cost: Cost) -> str:
         how = "all measured"
     else:
         how = f"{percent(cost.measured_share)} measured, the rest estimated"
-    return f"{how}; PUE {cost.pue:g} included"
+    return f"{how}; × PUE {cost.pue:g}"
 
 
 def _co2e(facts: Facts, cost: Cost) -> tuple[str, str]:

@@ -145,8 +145,10 @@ class Facts:
         """The winner; before the finalists, the best trial at the longest length reached."""
         named = self.winner_event.get("config_id")
         for group in self.finalists:
-            if group.config_id == named or named is None:
+            if group.config_id == named:
                 return group
+        if self.finalists:
+            return self.finalists[0]
         longest = self.longest_epochs
         groups = self.groups(t for t in self.candidates if t.horizon_epochs == longest)
         return groups[0] if groups else self.baseline

@@ -47,7 +47,7 @@ def render_page(facts: Facts) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["cap"] = lambda text: text[:1].upper() + text[1:]
+    environment.filters["prose"] = _prose
     page: str = environment.from_string(_read("report.html")).render(
         style=Markup(_read("report.css")),
         script=Markup(_read("report.js")),
@@ -75,6 +75,16 @@ def render_page(facts: Facts) -> str:
         provenance=_provenance(facts),
     )  # fmt: skip
     return page
+
+
+def _prose(text: str, *, capital: bool = False) -> Markup:
+    """Escape a sentence, set what stands in backticks as code, and make it start large."""
+    pieces = [str(Markup.escape(piece)) for piece in str(text).split("`")]
+    for i in range(1, len(pieces) - 1, 2):
+        pieces[i] = f"<code>{pieces[i]}</code>"
+    if capital:
+        pieces[0] = pieces[0][:1].upper() + pieces[0][1:]
+    return Markup("".join(pieces))
 
 
 def _chart(chart: Chart) -> dict[str, Any]:

@@ -42,8 +42,6 @@ class Answer:
     baseline: Interval | None
     gain: Interval | None
     """Improvement over the baseline in the metric's units, positive where better."""
-    paired: bool
-    """Whether the gain compares equal seeds."""
     within_noise: tuple[Rival, ...]
     test: Mapping[str, float]
     """Test metrics, mean over the winner's seeds; empty if the test rows were not looked at."""
@@ -85,7 +83,7 @@ def answer(facts: Facts) -> Answer | None:
     objective, baseline = facts.objective, facts.baseline
     if baseline is not None and baseline.config_id == best.config_id:
         baseline = None
-    gain, paired = (None, False) if baseline is None else _gain(facts, best, baseline)
+    gain = None if baseline is None else _gain(facts, best, baseline)
     tests = _test_values(facts)
     return Answer(
         metric=objective.metric,
@@ -94,7 +92,6 @@ def answer(facts: Facts) -> Answer | None:
         retrained=best.first.role == "finalist",
         baseline=None if baseline is None else t_interval(baseline.values, CONFIDENCE),
         gain=gain,
-        paired=paired,
         within_noise=_rivals(facts, best),
         test=facts.winner_event.get("test") or {},
         test_interval=t_interval(tests, CONFIDENCE) if tests else None,
@@ -129,10 +126,9 @@ def gain_sentence(found: Answer) -> str:
         return f"{_against_baseline(found).capitalize()} ({base}); one seed gives no interval."
     ends = f"{percent(share.low)} to {percent(share.high)}"
     sure = "" if found.gain_is_sure else ", so it may be luck"
-    how = ", seed by seed" if found.paired else ""
     return (
-        f"{_against_baseline(found).capitalize()} ({100 * found.gain.confidence:.0f} % interval"
-        f"{how}: {ends}{sure}; {base})."
+        f"{_against_baseline(found).capitalize()} ({100 * found.gain.confidence:.0f} % interval: "
+        f"{ends}{sure}; {base})."
     )
 
 
@@ -189,17 +185,15 @@ def _side(found: Answer) -> str:
     return "below" if found.interval.mean < found.baseline.mean else "above"
 
 
-def _gain(facts: Facts, best: Group, baseline: Group) -> tuple[Interval, bool]:
-    """Return the improvement over the baseline: paired where both have the same seeds."""
-    objective = facts.objective
-    ours = {seed: objective.cost(v) for seed, v in zip(best.seeds, best.values, strict=True)}
-    theirs = {
-        seed: objective.cost(v) for seed, v in zip(baseline.seeds, baseline.values, strict=True)
-    }
-    shared = [seed for seed in ours if seed in theirs]
-    if len(shared) >= 2 and len(shared) == len(ours) == len(theirs):
-        return t_interval([theirs[seed] - ours[seed] for seed in shared], CONFIDENCE), True
-    return difference_interval(list(theirs.values()), list(ours.values()), CONFIDENCE), False
+def _gain(facts: Facts, best: Group, baseline: Group) -> Interval:
+    """Return the improvement over the baseline by Welch's interval.
+
+    Not seed by seed: a few paired differences of errors counted in rows may be equal by chance,
+    and would then claim a certainty that nobody has.
+    """
+    cost = facts.objective.cost
+    ours, theirs = map(cost, best.values), map(cost, baseline.values)
+    return difference_interval(list(theirs), list(ours), CONFIDENCE)
 
 
 def _rivals(facts: Facts, best: Group) -> tuple[Rival, ...]:

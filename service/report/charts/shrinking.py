@@ -59,8 +59,8 @@ def describe(distribution: Any) -> str:
 def reason_text(reason: Mapping[str, Any]) -> str:
     """Write why one dimension changed, or stayed."""
     kind = str(reason.get("kind", ""))
-    text = str(reason.get("text", ""))
-    return f"{kind}: {text}" if kind and not text.startswith(kind) else text
+    text = str(reason.get("text", "")).removeprefix(f"{reason.get('path')} ")
+    return text if kind[:4] in text else f"{kind}: {text}"
 
 
 def _reasons(facts: Facts, path: str) -> list[str]:

@@ -213,6 +213,21 @@ def test_step_3_does_not_jump_over_a_rate_that_diverges():
     assert judge_lr_sweep(curves, start_loss=2.3).data["hi"] == 1e-2
 
 
+def test_step_3_counts_falls_from_knowing_nothing_where_the_start_is_worse():
+    losses = {1e-4: 3.0, 1e-3: 1.0, 1e-2: 0.01, 1e-1: 2.3}  # the last only lost its large start
+    curves = [LossCurve(lr=lr, losses=[loss]) for lr, loss in losses.items()]
+    data = judge_lr_sweep(curves, start_loss=3.06, dummy_loss=LN_10).data
+    assert (data["lo"], data["hi"]) == (1e-3, 1e-2)
+
+
+def test_step_3_is_stricter_above_the_best_rate_than_below():
+    losses = {1e-4: 2.0, 1e-3: 1.0, 1e-2: 0.01, 1e-1: 1.9}
+    curves = [LossCurve(lr=lr, losses=[loss]) for lr, loss in losses.items()]
+    verdict = judge_lr_sweep(curves, start_loss=2.3)
+    assert (verdict.data["lo"], verdict.data["hi"]) == (1e-4, 1e-2)
+    assert "falls less than half as far" in verdict.reason
+
+
 def test_step_3_noise_is_no_fall():
     curves = [LossCurve(lr=lr, losses=[2.2999]) for lr in (1e-6, 1e-5)]
     assert judge_lr_sweep(curves, start_loss=2.3).verdict == "none"

@@ -157,9 +157,17 @@ def test_the_first_screen_answers_and_keeps_inside_words_out(page):
 
 def test_charts_come_in_order_each_with_a_table(page):
     text = " ".join(page.text)
-    titles = ["How the search closed in", "Learning curves", "What good configurations",
-              "How the space was narrowed", "What mattered", "Error against energy",
-              "Where the energy went", "Which learning rates", "The recipe, step by step"]  # fmt: skip
+    titles = [
+        "How the search closed in",
+        "Learning curves",
+        "What good configurations",
+        "How the space was narrowed",
+        "What mattered",
+        "Error against energy",
+        "Where the energy went",
+        "Which learning rates",
+        "The recipe, step by step",
+    ]
     places = [text.index(title) for title in titles]
     assert places == sorted(places)
     assert text.count("The numbers") == 8
