@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,15 +35,7 @@ def save_pack(path: str | Path, states: Sequence[LaneState]) -> list[CheckpointR
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lanes = [_describe(state) for state in states]
-    groups: dict[tuple[str, torch.dtype, torch.Size], list[Tensor]] = defaultdict(list)
-    for lane, state in zip(lanes, states, strict=True):
-        for name, tensor in state.tensors.items():
-            members = groups[name, tensor.dtype, tensor.shape]
-            lane["rows"][name] = [list(groups).index((name, tensor.dtype, tensor.shape)), 0]
-            lane["rows"][name][1] = len(members)
-            members.append(tensor)
-    stacks = [torch.stack([tensor.cpu() for tensor in members]) for members in groups.values()]
+    lanes, stacks = _stack(states)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -88,6 +79,26 @@ def load_lanes(refs: Sequence[CheckpointRef]) -> list[LaneState]:
     return [_read_lane(files[ref.path], ref) for ref in refs]
 
 
+def _stack(states: Sequence[LaneState]) -> tuple[list[dict[str, Any]], list[Tensor]]:
+    """Return each lane's words, with (stack, row) of each tensor, and the stacks.
+
+    Tensors of one name are stacked over the lanes that have them: a pack of many lanes is then a
+    few large records, and one lane is a row of each.
+    """
+    lanes = [_describe(state) for state in states]
+    members: dict[tuple[str, torch.dtype, torch.Size], list[Tensor]] = {}
+    for lane, state in zip(lanes, states, strict=True):
+        for name, tensor in state.tensors.items():
+            key = (name, tensor.dtype, tensor.shape)
+            rows = members.setdefault(key, [])
+            lane["rows"][name] = (key, len(rows))
+            rows.append(tensor.cpu())
+    place = {key: index for index, key in enumerate(members)}
+    for lane in lanes:
+        lane["rows"] = {name: (place[key], row) for name, (key, row) in lane["rows"].items()}
+    return lanes, [torch.stack(rows) for rows in members.values()]
+
+
 def _describe(state: LaneState) -> dict[str, Any]:
     return {
         "trial_id": state.trial_id,
@@ -107,7 +118,7 @@ def _digest(state: LaneState) -> str:
         tensor = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         # Viewed as bytes, because numpy has no bfloat16.
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -46,9 +46,9 @@ def supported_tiers(config: TrialConfig) -> list[Tier]:
     Written-out kernels know MLPs in float32 and float64; whether vmap may be used is for the
     probe to say; lane by lane always works.
     """
-    if config.model.kind == "mlp" and config.model.factory is None:
-        if config.train.precision != "bf16":
-            return ["kernels", "vmap", "lane_by_lane"]
+    is_mlp = config.model.kind == "mlp" and config.model.factory is None
+    if is_mlp and config.train.precision != "bf16":
+        return ["kernels", "vmap", "lane_by_lane"]
     return ["vmap", "lane_by_lane"]
 
 

@@ -1,4 +1,4 @@
-"""Measure finished trials on a part of the data, all lanes in one pass, and load them as modules."""
+"""Measure trained trials on a part of the data, all in one pass, and load them as modules."""
 
 from __future__ import annotations
 

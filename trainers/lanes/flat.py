@@ -76,7 +76,7 @@ class FlatLayout:
         """Return one parameter of rows [L, P] as a view [L, *shape]."""
         entry = self.by_name[name]
         flat = rows[:, entry.offset : entry.offset + entry.size]
-        return flat.unflatten(1, entry.shape) if entry.shape else flat.squeeze(1)
+        return flat.view(len(rows), *entry.shape)
 
     def write(self, module: nn.Module, row: Tensor) -> None:
         """Copy a row [P] into the module's parameters."""

@@ -206,8 +206,10 @@ class FuseGroup:
         x, target = self._batch_buffers[num_rows]
         torch.index_select(self._data.inputs, 0, index, out=x)
         torch.index_select(self._data.targets, 0, index, out=target)
-        shape = (num_lanes, num_rows)
-        return x.unflatten(0, shape), target.unflatten(0, shape)
+        return (
+            x.view(num_lanes, num_rows, *x.shape[1:]),
+            target.view(num_lanes, num_rows, *target.shape[1:]),
+        )
 
     def _freeze(
         self,

@@ -15,7 +15,6 @@ Shapes: W lanes of the group, B rows of a batch, D inputs, H hidden units, K pad
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from trainers.config import ModelConfig
 from trainers.lanes.engine import LaneBuffers
 from trainers.lanes.flat import FlatLayout
+from trainers.lanes.mlp_workspace import Block, Workspace
 from trainers.losses import LossKind
 
 _aten = torch.ops.aten
@@ -32,8 +32,6 @@ _aten = torch.ops.aten
 OUTPUT_MULTIPLE = 16
 _ROW_ALIGNMENT = 16
 _SMALL_WEIGHT = 8192
-# Two vectors of 512 bits: the step of torch's unrolled elementwise loops, in float32.
-_VECTOR = 32
 # Far below any logit, yet finite: 0 * it is 0, where 0 * -inf would be NaN.
 _PADDED_LOGIT = -1e30
 
@@ -69,9 +67,9 @@ class MlpKernels:
             shapes[name] = (self.padded_outputs, *shapes[name][1:])
         self.layout = FlatLayout.from_shapes(shapes, align=_ROW_ALIGNMENT)
         self._positions = self.canonical.positions_in(self.layout)
-        self.dropout_shapes = [(config.width,)] * config.depth
+        self.dropout_shapes: list[tuple[int, ...]] = [(config.width,)] * config.depth
         self._dtype = dtype
-        self._workspaces: dict[tuple[int, int, torch.device], _Workspace] = {}
+        self._workspaces: dict[tuple[int, int, torch.device], Workspace] = {}
 
     def dropout_rates(self, config: ModelConfig) -> list[float]:
         """Return one lane's rate for each dropout."""
@@ -110,54 +108,19 @@ class MlpKernels:
         """Return the kernels for W lanes: views into their rows, ready to be called."""
         return BoundMlp(self, params, grads, buffers, configs, smoothing)
 
-    def workspace(self, num_lanes: int, num_rows: int, device: torch.device) -> _Workspace:
+    def workspace(self, num_lanes: int, num_rows: int, device: torch.device) -> Workspace:
         """Return the buffers of one batch shape, shared by all groups."""
         key = (num_lanes, num_rows, device)
         if key not in self._workspaces:
-            self._workspaces[key] = _Workspace(self, num_lanes, num_rows, device, self._dtype)
+            self._workspaces[key] = Workspace(
+                num_lanes,
+                num_rows,
+                self.config,
+                self.padded_outputs,
+                self._dtype,
+                device,
+            )
         return self._workspaces[key]
-
-
-@dataclass
-class _Block:
-    """A buffer [W, B, H] with rows added until a lane is a multiple of `_VECTOR` numbers.
-
-    Torch's elementwise kernels work in vectors and finish what is left over with scalar code,
-    which rounds transcendental functions differently. With lanes apart by whole vectors, and
-    functions applied to `whole`, a lane's numbers never depend on its place in the group.
-    """
-
-    view: Tensor
-    whole: Tensor
-
-
-class _Workspace:
-    """Buffers of one batch shape: W lanes, B rows."""
-
-    def __init__(
-        self,
-        kernels: MlpKernels,
-        num_lanes: int,
-        num_rows: int,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        def empty(columns: int) -> _Block:
-            multiple = _VECTOR // math.gcd(_VECTOR, columns)
-            rows = -(-num_rows // multiple) * multiple
-            whole = torch.zeros(num_lanes, rows, columns, dtype=dtype, device=device)
-            return _Block(whole[:, :num_rows], whole)
-
-        width, depth = kernels.config.width, kernels.config.depth
-        self.activations = [empty(width) for _ in range(depth)]
-        self.dropped = [empty(width) for _ in range(depth)]
-        self.normalised = [empty(width) for _ in kernels.norm_names]
-        self.scaled = [empty(width) for _ in kernels.norm_names]
-        self.deltas = [empty(width) for _ in range(min(depth, 2))]
-        self.logits = empty(kernels.padded_outputs)
-        self.log_p = empty(kernels.padded_outputs)
-        self.p = empty(kernels.padded_outputs)
-        self.target = empty(kernels.padded_outputs)
 
 
 @dataclass
@@ -165,7 +128,7 @@ class _Tape:
     """What the backward pass needs from the forward pass, layer by layer."""
 
     inputs: list[Tensor] = field(default_factory=list)
-    activations: list[_Block] = field(default_factory=list)
+    activations: list[Block] = field(default_factory=list)
     inverse_std: list[Tensor] = field(default_factory=list)
 
 
@@ -246,7 +209,7 @@ class BoundMlp:
         torch.baddbmm(self._biases[-1], h, self._weights_t[-1], out=work.logits.view)
         return work.logits.view[..., : self._kernels.num_outputs]
 
-    def _forward(self, x: Tensor, masks: Sequence[Tensor], work: _Workspace) -> _Tape:
+    def _forward(self, x: Tensor, masks: Sequence[Tensor], work: Workspace) -> _Tape:
         """Run the layers, leave the logits in `work.logits`, and return what was on the way."""
         tape = _Tape()
         h = x
@@ -267,7 +230,7 @@ class BoundMlp:
         torch.baddbmm(bias, h, self._weights_t[-1], out=work.logits.view)
         return tape
 
-    def _loss(self, target: Tensor, work: _Workspace) -> tuple[Tensor, Tensor]:
+    def _loss(self, target: Tensor, work: Workspace) -> tuple[Tensor, Tensor]:
         """Return the loss of each lane [W] and its gradient by the logits [W, B, K]."""
         logits, log_p = work.logits.view, work.log_p.view
         num_rows = logits.shape[1]
@@ -288,7 +251,7 @@ class BoundMlp:
         return loss, delta.mul_(1 / num_rows)
 
     def _backward(
-        self, delta: Tensor, tape: _Tape, masks: Sequence[Tensor], work: _Workspace
+        self, delta: Tensor, tape: _Tape, masks: Sequence[Tensor], work: Workspace
     ) -> None:
         for layer in range(len(self._weights) - 1, -1, -1):
             self._weight_gradient(layer, delta.transpose(1, 2), tape.inputs[layer])
@@ -318,7 +281,7 @@ class BoundMlp:
         else:
             target.copy_(torch.bmm(delta_t, h))
 
-    def _normalise_by_batch(self, layer: int, z: Tensor, work: _Workspace, tape: _Tape) -> _Block:
+    def _normalise_by_batch(self, layer: int, z: Tensor, work: Workspace, tape: _Tape) -> Block:
         """Normalise z [W, B, H] over its rows and update the running statistics.
 
         As `nn.BatchNorm1d`: the biased variance normalises, the unbiased one is remembered.
@@ -340,9 +303,7 @@ class BoundMlp:
         torch.mul(hat, self._gammas[layer], out=scaled.view).add_(self._betas[layer])
         return scaled
 
-    def _normalise_backward(
-        self, layer: int, delta: Tensor, work: _Workspace, tape: _Tape
-    ) -> None:
+    def _normalise_backward(self, layer: int, delta: Tensor, work: Workspace, tape: _Tape) -> None:
         """Turn the gradient by the normalised output into that by the input, in place.
 
         With n rows: dx = gamma / std * (d - mean(d) - hat * mean(d * hat)).

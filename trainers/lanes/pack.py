@@ -15,7 +15,7 @@ from trainers.data import Dataset, load
 from trainers.data.dataset import check_batch
 from trainers.errors import ConfigError
 from trainers.lanes.checkpoint import load_lanes, save_pack
-from trainers.lanes.engines import make_engine, resolve_device, torch_dtype
+from trainers.lanes.engines import make_engine, torch_dtype
 from trainers.lanes.groups import FuseGroup, GroupEpoch, PackData
 from trainers.lanes.plan import make_plan
 from trainers.lanes.signature import check_one_signature
@@ -247,17 +247,13 @@ def _diverge(lane: LaneProgress, died: int | None) -> None:
     if died is None:
         lane.reason = f"validation loss is not finite after epoch {lane.epoch}"
     else:
-        lane.reason = (
-            f"training loss is not finite at update {lane.step + 1} (epoch {lane.epoch})"
-        )
+        lane.reason = f"training loss is not finite at update {lane.step + 1} (epoch {lane.epoch})"
     kept = {name: lane.metrics[name] for name in ("lr",)}
     lane.metrics = {**dict.fromkeys(lane.metrics, math.nan), **kept}
 
 
 def _is_active(lane: LaneProgress, stop_epoch: int) -> bool:
-    return lane.status == "running" and lane.epoch < min(
-        stop_epoch, lane.trial.config.train.epochs
-    )
+    return lane.status == "running" and lane.epoch < min(stop_epoch, lane.trial.config.train.epochs)
 
 
 def _row(lane: LaneProgress, busy_s: float) -> EpochRow:

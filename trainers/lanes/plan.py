@@ -212,9 +212,7 @@ def _measure(
     return rates
 
 
-def _rate(
-    trials: Sequence[Trial], dataset: Dataset, tier: Tier, width: int, device: str
-) -> float:
+def _rate(trials: Sequence[Trial], dataset: Dataset, tier: Tier, width: int, device: str) -> float:
     """Return lane-steps per second over a few steps; the median of some repeats."""
     # Late import: `pack` makes a plan where none is given.
     from trainers.lanes.pack import Pack
@@ -247,5 +245,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-

@@ -82,9 +82,7 @@ class StackedLanes:
                 _check_fits(state, trial, canonical.shape[1], slot_names)
                 self._take_up(row, state, canonical, slots, best)
         self.params = engine.from_canonical(canonical).to(device)
-        self.slots = {
-            name: engine.from_canonical(rows).to(device) for name, rows in slots.items()
-        }
+        self.slots = {name: engine.from_canonical(rows).to(device) for name, rows in slots.items()}
         self.best_params = (
             engine.from_canonical(best).to(device) if self.keeps_best else self.params[:0]
         )
@@ -152,8 +150,7 @@ class StackedLanes:
         if self.keeps_best:
             best[BEST + PARAMS] = canonical(self.best_params).cpu()
             best |= {
-                BEST + BUFFER + name: rows.clone().cpu()
-                for name, rows in self.best_buffers.items()
+                BEST + BUFFER + name: rows.clone().cpu() for name, rows in self.best_buffers.items()
             }
         states = []
         for row, lane in enumerate(self.lanes):

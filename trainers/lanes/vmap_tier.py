@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -126,11 +125,14 @@ class BoundVmap:
         self._momenta = torch.tensor(momenta, dtype=torch.float64).to(params)  # [W, norms]
         self._smoothing = torch.tensor(smoothing, dtype=torch.float64).to(params)  # [W]
         self._gradients = vmap(grad_and_value(self._loss, has_aux=True), randomness="error")
-        self._outputs: Callable[..., Any] = vmap(
-            lambda params, buffers, x: functional_call(template, (params, buffers), (x,)),
-            in_dims=(0, 0, None),
-            randomness="error",
+        self._outputs: Callable[..., Tensor] = vmap(
+            self._output, in_dims=(0, 0, None), randomness="error"
         )
+
+    def _output(self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Return one lane's outputs."""
+        outputs: Tensor = functional_call(self._template, (params, buffers), (x,))
+        return outputs
 
     def _loss(
         self,
@@ -168,13 +170,12 @@ class BoundVmap:
             view.copy_(grads[name])
         for name, rows in self._buffers.items():
             rows.copy_(buffers[name])
-        return losses.detach()
+        detached: Tensor = losses.detach()
+        return detached
 
     def outputs(self, x: Tensor) -> Tensor:
         """Return outputs in evaluation, [W, N, num_outputs]. See `BoundLanes`."""
         self._template.eval()
         with torch.no_grad(), self._engine.precision_context(x.device):
-            outputs: Tensor = self._outputs(self._params, self._buffers, x)
+            outputs = self._outputs(self._params, self._buffers, x)
         return outputs.to(self._momenta.dtype)
-
-

@@ -98,9 +98,7 @@ def test_flipped_bytes_anywhere_are_caught_or_harmless(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
-def test_truncated_files_are_caught(
-    share: float, states: list[LaneState], tmp_path: Path
-) -> None:
+def test_truncated_files_are_caught(share: float, states: list[LaneState], tmp_path: Path) -> None:
     path = tmp_path / "pack.pt"
     refs = save_pack(path, states)
     content = path.read_bytes()

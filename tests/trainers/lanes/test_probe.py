@@ -1,7 +1,8 @@
 """The probe catches each way in which vmap over modules is silently wrong."""
 
 import copy
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -147,12 +148,9 @@ def sound(
 
 
 @pytest.fixture(autouse=True)
-def _factories(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _factories(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `model.factory` find this file under a fixed name."""
-    import sys
-
     monkeypatch.setitem(sys.modules, "probe_nets", sys.modules[HERE])
-    yield
 
 
 def config_of(factory: str, **model: Any) -> TrialConfig:
@@ -168,7 +166,11 @@ def config_of(factory: str, **model: Any) -> TrialConfig:
 def verdict_of(config: TrialConfig, dataset: Dataset, engine: Any = None) -> Verdict:
     if engine is None:
         return probe(lambda t, c, d: make_engine("vmap", t, c, d), [config], dataset)
-    return probe(lambda t, c, d: engine(c[0].model, d, "cross_entropy", "float64"), [config], dataset)
+
+    def make(_template: nn.Module, configs: Sequence[TrialConfig], data: Dataset) -> Any:
+        return engine(configs[0].model, data, "cross_entropy", "float64")
+
+    return probe(make, [config], dataset)
 
 
 def test_sound_modules_pass_with_dropout_and_momentum_of_each_lane(digits: Dataset) -> None:
