@@ -6,14 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from service.energy.attribution import (
-    DEVICES,
-    OWN_PARTS,
-    PARTS,
-    Attribution,
-    Spent,
-    attribute,
-)
+from service.energy.attribution import OWN_PARTS, PARTS, Attribution, Spent, attribute
+from service.energy.pieces import DEVICES
 from service.energy.provenance import describe_meters, measured_share
 from service.energy.windows import JOULES_PER_KWH, Window, member_key
 from service.ledger import Ledger, SpanRecord

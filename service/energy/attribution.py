@@ -22,48 +22,16 @@ by time, as in Kepler (kepler.gl) and Scaphandre, not measurements per process.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from service.energy.gpu_share import own_gpu_weight, split_gpu
+from service.energy.pieces import DEVICES, Piece, SpanLike, cut
 from service.energy.windows import Window, member_key
 from service.messages import Usage
 
 PARTS = ("trials", "padding", "overhead", "idle", "others", "gap")
 OWN_PARTS = ("trials", "padding", "overhead", "idle")
-DEVICES = ("cpu", "ram", "gpu")
-EDGE_S = 1e-6
-"""Shorter stretches between windows are rounding of their edges, not gaps."""
-
-
-class SpanLike(Protocol):
-    """The part of a ledger's SpanRecord that attribution reads."""
-
-    @property
-    def host(self) -> str:
-        """Name of the host."""
-        ...
-
-    @property
-    def boot_id(self) -> str:
-        """Boot that the monotonic clock counts from."""
-        ...
-
-    @property
-    def pid(self) -> int:
-        """The driver process."""
-        ...
-
-    @property
-    def started_s(self) -> float:
-        """Monotonic seconds."""
-        ...
-
-    @property
-    def ended_s(self) -> float:
-        """Monotonic seconds."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,33 +40,6 @@ class Spent:
 
     usage: Usage
     wasted: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Piece:
-    """A window, or a gap, cut to a span."""
-
-    host: str
-    boot_id: str
-    started_s: float
-    ended_s: float
-    window: Window | None
-    """None: a gap."""
-    gap_w: Mapping[str, float] = field(default_factory=dict)
-    """Estimated power of the gap by device."""
-    gap_reason: str = ""
-
-    @property
-    def seconds(self) -> float:
-        """Length of the piece."""
-        return self.ended_s - self.started_s
-
-    @property
-    def fraction(self) -> float:
-        """Which part of the window it is."""
-        if self.window is None or self.window.seconds <= 0:
-            return 0.0
-        return min(1.0, self.seconds / self.window.seconds)
 
 
 @dataclass
@@ -194,75 +135,9 @@ def attribute(
         key = member_key(search_id, span.pid)
         overlap = _Overlap([one for one in spent if one.usage.host == span.host])
         for piece in cut(unique, span, key):
-            node_j += sum(_node_j(piece).values())
+            node_j += sum(piece.node_j.values())
             shares.append(_split(piece, key, overlap.during(piece), others_usages or {}))
     return Attribution(shares=shares, node_j=node_j)
-
-
-def cut(windows: Sequence[Window], span: SpanLike, key: str) -> Iterator[Piece]:
-    """Yield the span as pieces in order: windows of the meter that knew this member, and gaps.
-
-    Windows of another meter on the same host (of another user) would count the host twice.
-    """
-    here = [one for one in windows if (one.host, one.boot_id) == (span.host, span.boot_id)]
-    ours = {one.meter_epoch for one in here if key in one.members} or {
-        one.meter_epoch for one in here
-    }
-    near = sorted(
-        (one for one in here if one.meter_epoch in ours), key=lambda w: (w.started_s, w.ended_s)
-    )
-    measured = [one for one in near if not one.gap_reason and one.seconds > 0]
-    cursor = span.started_s
-    for window in near:
-        start, end = max(window.started_s, cursor), min(window.ended_s, span.ended_s)
-        if end <= start:
-            continue
-        if start - cursor > EDGE_S:
-            yield _gap(span, cursor, start, measured, "not measured")
-        elif start > cursor:
-            start = cursor
-        if window.gap_reason:
-            yield _gap(span, start, end, measured, window.gap_reason)
-        else:
-            yield Piece(
-                host=span.host, boot_id=span.boot_id, started_s=start, ended_s=end, window=window
-            )
-        cursor = end
-    if span.ended_s - cursor > EDGE_S:
-        yield _gap(span, cursor, span.ended_s, measured, "not measured")
-
-
-def _gap(
-    span: SpanLike, start: float, end: float, measured: Sequence[Window], reason: str
-) -> Piece:
-    """Return a gap with the mean power of the last window before it and the first after it."""
-    before = [one for one in measured if one.ended_s <= start + EDGE_S][-1:]
-    after = [one for one in measured if one.started_s >= end - EDGE_S][:1]
-    beside = before + after
-    seconds = sum(one.seconds for one in beside)
-    power_w = {
-        device: sum(_window_j(one)[device] for one in beside) / seconds if seconds else 0.0
-        for device in DEVICES
-    }
-    return Piece(
-        host=span.host,
-        boot_id=span.boot_id,
-        started_s=start,
-        ended_s=end,
-        window=None,
-        gap_w=power_w,
-        gap_reason=reason,
-    )
-
-
-def _window_j(window: Window) -> dict[str, float]:
-    return {"cpu": window.cpu_j, "ram": window.ram_j, "gpu": window.gpu_j}
-
-
-def _node_j(piece: Piece) -> dict[str, float]:
-    if piece.window is None:
-        return {device: piece.gap_w[device] * piece.seconds for device in DEVICES}
-    return {device: joules * piece.fraction for device, joules in _window_j(piece.window).items()}
 
 
 @dataclass(frozen=True)
@@ -329,9 +204,8 @@ def _split(
         parts={part: dict.fromkeys(DEVICES, 0.0) for part in PARTS},
         trials={},
     )
-    node_j = _node_j(piece)
     if piece.window is None:
-        shares.parts["gap"] = node_j
+        shares.parts["gap"] = piece.node_j
         return shares
     window, fraction = piece.window, piece.fraction
     idle_share = 1.0 / len(window.members) if key in window.members else 0.0

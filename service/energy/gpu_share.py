@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from service.energy.pieces import Piece
 from service.energy.windows import GpuUse, Window
 from service.messages import Usage
-
-if TYPE_CHECKING:
-    from service.energy.attribution import Piece
 
 Busy = Mapping[tuple[int, int | None, bool], float]
 """Busy seconds by (pid, trial or None for padding, wasted)."""

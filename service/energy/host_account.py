@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from service.energy.attribution import SpanLike, cpu_shares, idle_j
+from service.energy.attribution import cpu_shares, idle_j
+from service.energy.pieces import SpanLike
 from service.energy.windows import Window, member_key
 
 

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from service.energy.attribution import DEVICES, OWN_PARTS, PARTS, Attribution
+from service.energy.attribution import OWN_PARTS, PARTS, Attribution
 from service.energy.meter import MEASURED_METHODS
+from service.energy.pieces import DEVICES
 from service.energy.windows import Window
 
 BOUNDARY = (

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.energy import Spent, Window, WindowMaker, attribute, member_key
-from service.energy.attribution import DEVICES, PARTS
+from service.energy.attribution import PARTS
 from service.energy.host_account import host_account
+from service.energy.pieces import DEVICES
 from service.energy.testing import FakeClock, FakeMeter, FakeProcesses
 from service.energy.windows import MemberUse
 from service.messages import Usage
