@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ DRIVER_ENVIRONMENT = {
     "TUNE_MAX_LEN_IDENTIFIER": "40",
 }
 GIB = 2**30
+REACH_TIMEOUT_S = 10.0
 
 
 def worker_environment(*, same_machine: bool) -> dict[str, str]:
@@ -86,7 +88,11 @@ class Cluster:
         for name, value in DRIVER_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         import ray
+        from ray._private import auto_init_hook
 
+        # Ray connects by itself on any call: one that comes after `close()` would leave a second
+        # Ray behind.
+        auto_init_hook.enable_auto_connect = False
         for name in ("ray.tune", "ray.air", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # failures are told as messages
         self._ray = ray
@@ -126,6 +132,8 @@ class Cluster:
                 "_temp_dir": str(self._scratch),
             }
         try:
+            if address is not None:
+                _check_reachable(address)
             self._ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             self.close()
@@ -142,7 +150,8 @@ class Cluster:
         self._ray._private.worker._worker_logs_enabled = not silent
 
     def _count_workers(self, num_workers: int, shape: WorkerShape) -> int:
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        known: list[dict[str, Any]] = self._ray.nodes()  # type: ignore[no-untyped-call]
+        nodes = [node["Resources"] for node in known if node["Alive"]]
         fit = sum(shape.fits_on(resources) for resources in nodes)
         if fit == 0:
             largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
@@ -153,3 +162,10 @@ class Cluster:
                 "`resources.gpus_per_worker`"
             )
         return min(num_workers, fit)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError where nothing listens: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=REACH_TIMEOUT_S).close()

@@ -43,7 +43,7 @@ class Ticket:
     """No segment: a worker is to start, and to wait for the others."""
 
 
-class ReadyQueue(Searcher):  # type: ignore[misc]  # ray is untyped
+class ReadyQueue(Searcher):
     """Gives Tune the next ticket whenever a worker is free; never thinks."""
 
     def __init__(
@@ -104,7 +104,7 @@ class ReadyQueue(Searcher):  # type: ignore[misc]  # ray is untyped
             self._ready.clear()
             self._changed.notify_all()
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """Return the next ticket as a Tune config, `FINISHED`, or None while all are busy."""
         with self._changed:
             if self._worker_missing and not self._running:
@@ -113,8 +113,7 @@ class ReadyQueue(Searcher):  # type: ignore[misc]  # ray is untyped
             if not self._running:
                 self._changed.wait_for(lambda: bool(self._ready) or self._closed)
             if self._closed:
-                finished: str = Searcher.FINISHED
-                return finished
+                return Searcher.FINISHED
             if not self._ready or len(self._running) >= self._num_workers:
                 return None
             ticket = self._running[trial_id] = self._ready.popleft()
@@ -146,7 +145,7 @@ class ReadyQueue(Searcher):  # type: ignore[misc]  # ray is untyped
         """Restore nothing: the ledger is the only truth."""
 
 
-class KeepWorkers(FIFOScheduler):  # type: ignore[misc]  # ray is untyped
+class KeepWorkers(FIFOScheduler):
     """First in, first out, and every worker survives a barrier.
 
     Tune caches as many idle actors as trials are pending, plus one; at a barrier none is pending.
@@ -156,7 +155,7 @@ class KeepWorkers(FIFOScheduler):  # type: ignore[misc]  # ray is untyped
     """
 
     def __init__(self, num_workers: int, queue: ReadyQueue) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._num_workers = num_workers
         self._queue = queue
         self._raised = False

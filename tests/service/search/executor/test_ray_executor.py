@@ -177,6 +177,29 @@ def test_a_shape_that_no_node_holds_is_refused_before_anything_starts(local_ray)
         WorkerShape(cpus=0)
 
 
+def test_the_end_of_ray_tune_itself_is_an_error_that_says_how_to_go_on(
+    local_ray, tmp_path, monkeypatch
+):
+    def ends(*_):
+        raise RuntimeError("the head node is gone\n...")
+
+    monkeypatch.setattr("service.search.executor.ray_executor.run_tune", ends)
+    executor = RayExecutor(2, training=fake_training)
+    executor.submit(order(tmp_path))
+    with pytest.raises(WorkerError, match=r"the head node is gone; what was saved .* resume"):
+        listen(executor)
+    executor.close()
+
+
+def test_an_address_where_nothing_listens_is_refused_at_once():
+    code = (
+        "from service.search.executor.ray_executor import RayExecutor\n"
+        "RayExecutor(2, address='127.0.0.1:7')"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert b"WorkerError: could not join Ray at 127.0.0.1:7" in process.stderr
+
+
 CTRL_C = """
 import sys, pathlib
 sys.path.insert(0, {folder!r})
