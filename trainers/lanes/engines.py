@@ -30,10 +30,18 @@ def make_engine(
         template: The model as it was built, on the CPU, in the dtype that is trained in.
         configs: The trials' configurations.
         dataset: For the task.
+
+    Raises:
+        ConfigError: where the tier cannot train such a model.
     """
     config = configs[0]
     loss = resolve_loss(config.train.loss, dataset.task)
     precision = config.train.precision
+    if tier not in supported_tiers(config):
+        raise ConfigError(
+            f"the plan's tier `{tier}` is written for an mlp in float32 or float64, but the model "
+            f"is a {config.model.kind} in {precision}; make a plan for these trials"
+        )
     if tier == "kernels":
         return MlpKernels(template, config.model, loss, torch_dtype(precision))
     make = VmapEngine if tier == "vmap" else LaneByLane
