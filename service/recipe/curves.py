@@ -158,8 +158,8 @@ def diagnose_round(
         # A short round is not meant to converge: no failure, but a reason to train longer.
         passed=None if decided.kind == "not_converged" else decided.kind == "good",
         verdict=decided.kind,
-        reason=f"{votes[decided.kind]} of the best {len(best)} trials are "
-        f"{_words(decided.kind)}; trial {decided.trial_id}: {decided.reason}",
+        reason=f"{_share(votes[decided.kind], len(best))} {_words(decided.kind)}; "
+        f"trial {decided.trial_id}: {decided.reason}",
         consequence=follows.reason,
         data={
             "counts": dict(counts),
@@ -206,6 +206,10 @@ def _move(
         direction="none",
         reason=f"{why}; nothing of the kind is searched: add `{paths[0]}` to the space",
     )
+
+
+def _share(count: int, total: int) -> str:
+    return "the only finished trial is" if total == 1 else f"{count} of the best {total} trials are"
 
 
 def _words(kind: CurveKind) -> str:

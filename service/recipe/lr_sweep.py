@@ -95,16 +95,16 @@ def judge_lr_sweep(
         fixed_lr: the learning rate where the space does not search it.
 
     """
-    start_loss = min(start_loss, dummy_loss)
+    reference = min(start_loss, dummy_loss)
     ordered = sorted(curves, key=lambda curve: curve.lr)
     lasts = [_last(curve) for curve in ordered]
-    largest_fall = max((start_loss - last for last in lasts), default=0.0)
-    kinds = [_kind(last, start_loss, largest_fall) for last in lasts]
+    largest_fall = max((reference - last for last in lasts), default=0.0)
+    kinds = [_kind(last, start_loss, reference, largest_fall) for last in lasts]
     if "falls" not in kinds:
-        return _no_rate_works(ordered, kinds, start_loss, _table(ordered, lasts, kinds, start_loss))
+        return _no_rate_works(ordered, kinds, reference, _table(ordered, lasts, kinds, reference))
     best = min((i for i, kind in enumerate(kinds) if kind == "falls"), key=lambda i: (lasts[i], i))
     for i in range(best + 1, len(kinds)):
-        if kinds[i] == "falls" and start_loss - lasts[i] < STEADY * largest_fall:
+        if kinds[i] == "falls" and reference - lasts[i] < STEADY * largest_fall:
             kinds[i] = "unstable"
     first = last = best
     while first > 0 and kinds[first - 1] == "falls":
@@ -113,7 +113,7 @@ def judge_lr_sweep(
         last += 1
     lo, hi = ordered[first].lr, ordered[last].lr
     beyond = ordered[last + 1] if last + 1 < len(ordered) else None
-    data = _table(ordered, lasts, kinds, start_loss) | {
+    data = _table(ordered, lasts, kinds, reference) | {
         "lo": lo,
         "hi": hi,
         "best": ordered[best].lr,
@@ -121,7 +121,7 @@ def judge_lr_sweep(
         "bound_between": None if beyond is None else [hi, beyond.lr],
     }
     found = (
-        f"the loss falls from {short(start_loss)} for rates between {short(lo)} and {short(hi)}, "
+        f"the loss falls from {short(reference)} for rates between {short(lo)} and {short(hi)}, "
         f"most at {short(ordered[best].lr)} (to {short(lasts[best])})"
     )
     if beyond is not None:
@@ -199,13 +199,13 @@ def _table(
     ordered: Sequence[LossCurve],
     lasts: Sequence[float],
     kinds: Sequence[Kind],
-    start_loss: float,
+    reference: float,
 ) -> dict[str, Any]:
     rates = [
         {"lr": curve.lr, "last_loss": last, "kind": kind}
         for curve, last, kind in zip(ordered, lasts, kinds, strict=True)
     ]
-    return {"start_loss": start_loss, "rates": rates}
+    return {"reference_loss": reference, "rates": rates}
 
 
 def _last(curve: LossCurve) -> float:
@@ -214,17 +214,17 @@ def _last(curve: LossCurve) -> float:
     return curve.losses[-1]
 
 
-def _kind(last: float, start_loss: float, largest_fall: float) -> Kind:
+def _kind(last: float, start_loss: float, reference: float, largest_fall: float) -> Kind:
     # A thousandth over the start is noise of a rate too small to move anything.
-    if last > start_loss * 1.001:
+    if last > max(start_loss, reference) * 1.001:
         return "diverges"
-    if largest_fall > NOISE * start_loss and start_loss - last >= FALLS * largest_fall:
+    if largest_fall > NOISE * reference and reference - last >= FALLS * largest_fall:
         return "falls"
     return "flat"
 
 
 def _no_rate_works(
-    ordered: Sequence[LossCurve], kinds: Sequence[Kind], start_loss: float, data: dict[str, Any]
+    ordered: Sequence[LossCurve], kinds: Sequence[Kind], reference: float, data: dict[str, Any]
 ) -> Verdict:
     diverging = kinds.count("diverges")
     span = f"{short(ordered[0].lr)} and {short(ordered[-1].lr)}" if ordered else "nothing"
@@ -232,7 +232,7 @@ def _no_rate_works(
         3,
         passed=False,
         verdict="none",
-        reason=f"no rate between {span} brings the loss under {short(start_loss)}: "
+        reason=f"no rate between {span} brings the loss under {short(reference)}: "
         f"{diverging} of {len(ordered)} diverge, the others do not move it",
         consequence="Widen the limits of `optimizer.lr`, downwards where all diverge; if the "
         "limits are wide already, look at the loss and the scale of the targets",

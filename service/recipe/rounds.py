@@ -69,8 +69,9 @@ def _summary(step: int, facts: RoundFacts, consequence: str) -> Verdict:
             if diverged * 2 >= max(1, total)
             else "Look at the first failed trial with `isoflop show`",
         )
+    noun = "trial" if total == 1 else "trials"
     found = (
-        f"{total} trials of {facts.epochs} epochs ({states}), best {facts.metric} "
+        f"{total} {noun} of {facts.epochs} epochs ({states}), best {facts.metric} "
         f"{short(facts.best_value)} in trial {facts.best_trial}"
     )
     guess = facts.guess_value

@@ -32,7 +32,7 @@ def lr_sweep(facts: Facts) -> Chart | None:
             {"type": "rect", "yref": "paper", "y0": 0, "y1": 1, "x0": data_of["lo"],
              "x1": data_of["hi"], "fillcolor": "@wash", "line": {"width": 0}, "layer": "below"}
         )  # fmt: skip
-    start = next(iter(sweeps.values())).get("start_loss")
+    start = next(iter(sweeps.values())).get("reference_loss")
     if start is not None:
         shapes.append(
             {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": start, "y1": start,
@@ -66,15 +66,15 @@ def _sentence(data: Mapping[str, Any], start: float | None) -> str:
     if "lo" not in data or start is None:
         return "No rate brought the loss down."
     return (
-        f"From a loss of {short(start)} before training (dotted), rates between "
-        f"{short(data['lo'])} and {short(data['hi'])} bring it down."
+        f"Rates between {short(data['lo'])} and {short(data['hi'])} bring the loss down from "
+        f"{short(start)} (dotted), which is what knowing nothing costs, or an untrained net's loss."
     )
 
 
 def _traces(name: str, sweep: Mapping[str, Any], number: int, *, several: bool) -> list[Figure]:
     colour = f"@s{1 + number % 6}" if several else "@accent"
     rates = sweep.get("rates", [])
-    start = sweep.get("start_loss") or 0.0
+    start = sweep.get("reference_loss") or 0.0
     kept = [r for r in rates if r["last_loss"] is not None and r["kind"] != "diverges"]
     lost = [r for r in rates if r["last_loss"] is None or r["kind"] == "diverges"]
     return [

@@ -218,6 +218,7 @@ def test_step_3_counts_falls_from_knowing_nothing_where_the_start_is_worse():
     curves = [LossCurve(lr=lr, losses=[loss]) for lr, loss in losses.items()]
     data = judge_lr_sweep(curves, start_loss=3.06, dummy_loss=LN_10).data
     assert (data["lo"], data["hi"]) == (1e-3, 1e-2)
+    assert [rate["kind"] for rate in data["rates"]] == ["flat", "falls", "falls", "flat"]
 
 
 def test_step_3_is_stricter_above_the_best_rate_than_below():
