@@ -97,11 +97,12 @@ class SearchResult:
     def best(self) -> Best:
         """The winner; before the finalists, the best finished trial."""
         best = self.summary().get("best") or {}
-        weights = best.get("weights")
+        with self._open() as ledger:
+            winners = ledger.events(self.search_id, "winner")
         return Best(
             config=best.get("config", {}),
             metrics=best.get("metrics", {}),
-            weights=Path(weights) if weights else None,
+            weights=Path(winners[-1].payload["weights"]) if winners else None,
         )
 
     def summary(self) -> dict[str, Any]:

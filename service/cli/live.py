@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -59,36 +58,32 @@ class Progress:
 
 def status(context: SearchContext) -> list[tuple[str, str]]:
     """Return what is worth knowing now, as (label, value)."""
-    trials = context.ledger.trials(context.search_id)
-    counts = Counter(str(trial.state) for trial in trials)
-    ended = {state: counts[state] for state in ("complete", "pruned", "diverged", "failed")}
     objective = context.spec.objective_list[0]
-    best = min(
-        (
-            (objective.cost(trial.metrics[objective.metric]), trial.trial_id, trial)
-            for trial in trials
-            if trial.state == "complete" and objective.metric in trial.metrics
-        ),
-        default=None,
-    )
-    rounds = [record for record in context.ledger.rounds(context.search_id)]
-    rows = [
+    rounds = context.ledger.rounds(context.search_id)
+    return [
         ("round", _round_text(rounds[-1].round, rounds[-1].kind) if rounds else "starting"),
-        (
-            "trials",
-            f"{counts['running']} running, "
-            + ", ".join(
-                f"{count} {state}" for state, count in ended.items() if count or state == "complete"
-            ),
-        ),
-        (
-            f"best {objective.metric}",
-            f"{best[2].metrics[objective.metric]:.4g} (trial {best[1]})" if best else "none yet",
-        ),
+        ("trials", _trials_text(context)),
+        (f"best {objective.metric}", _best_text(context)),
         ("energy", f"{context.energy.own_kwh() * 1000:.3g} Wh"),
         ("time", _time_text(context)),
     ]
-    return rows
+
+
+def _trials_text(context: SearchContext) -> str:
+    counts = {row.state: row.num_trials for row in context.ledger.progress(context.search_id)}
+    shown = {"complete": "done", "running": "running", "pruned": "pruned", "diverged": "diverged",
+             "failed": "failed"}  # fmt: skip
+    always = ("complete", "running", "pruned")
+    return ", ".join(
+        f"{counts.get(state, 0)} {word}"
+        for state, word in shown.items()
+        if state in always or counts.get(state)
+    )
+
+
+def _best_text(context: SearchContext) -> str:
+    best = context.best_so_far()
+    return "none yet" if best is None else f"{best[0]:.4g} (trial {best[1]})"
 
 
 def _round_text(number: int, kind: str) -> str:

@@ -188,5 +188,9 @@ def _complete(context: SearchContext, trials: Sequence[TrialRecord]) -> None:
         if not feasible:
             broken = [str(c) for c in context.spec.constraint_list if not is_feasible(found, [c])]
             reason = f"breaks the constraint {', '.join(broken)}"
+        else:
+            context.note_best(
+                found.get(context.spec.objective_list[0].metric, math.nan), trial.trial_id
+            )
         updates.append((trial.trial_id, {"state": state, "reason": reason, "metrics": found}))
     context.ledger.update_trials(context.search_id, updates)

@@ -23,6 +23,7 @@ class BudgetKeeper:
         pue: the site's power usage effectiveness.
         co2e_kg: turns kWh into kilograms, or gives None where the country is not known.
         clock: time.monotonic, or a fake in tests.
+
     """
 
     seconds: float | None = None

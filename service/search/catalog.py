@@ -18,6 +18,7 @@ def settings(prefix: str | None = None) -> list[dict[str, str]]:
 
     Raises:
         ConfigError: if no setting begins so.
+
     """
     sections = list(TrialConfig.model_fields)
     if prefix is not None and prefix.split(".")[0] not in sections:

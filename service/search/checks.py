@@ -83,8 +83,6 @@ def coarse_space(context: SearchContext) -> tuple[Space, list[dict[str, object]]
     sweeps = recorded_verdicts(context).of_step(3)
     if not sweeps or LR not in space or "lo" not in sweeps[0].data:
         return space, []
-    if not isinstance(space[LR], Interval):
-        return space, []
     data = sweeps[0].data
     narrowed, reason = with_lr_interval(
         space, float(data["lo"]), float(data["hi"]), "learning-rate sweep"
@@ -243,6 +241,7 @@ def _sweep_verdict(context: SearchContext, sweeps: Sequence[Sweep]) -> Verdict:
             start_loss=float(
                 start_loss if start_loss is not None else context.dummy_loss(sweep.plan.configs[0])
             ),
+            dummy_loss=context.dummy_loss(sweep.plan.configs[0]),
             fixed_lr=fixed,
         )
         for i, sweep in enumerate(sweeps)

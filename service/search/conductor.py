@@ -26,9 +26,9 @@ from service.messages import (
     Progress,
     SegmentOrder,
 )
-from service.search import retry
 from service.search.context import SearchContext, Stopped
 from service.search.packer import pack
+from service.search.retry import RetryPolicy
 
 POLL_S = 0.2
 PENDING_POLL_S = 0.01
@@ -84,6 +84,7 @@ class Conductor:
         self._leaders: dict[str, str] = {}  # signature -> segment that measures its plan
         self._signatures: dict[str, str] = {}
         self._plans = dict(context.ledger.plans(context.search_id))
+        self._policy = RetryPolicy()
         self._stopping: Stopped | None = None
         self._last_look_s = 0.0
 
@@ -115,7 +116,11 @@ class Conductor:
                 raise self._stopping
             if not self._flows and source.exhausted:
                 return
+            waits_for_sampler = pending and not self._running
+            started_s = time.monotonic()
             self._listen(PENDING_POLL_S if pending else POLL_S)
+            if waits_for_sampler:
+                self._context.samplers.waited_s += time.monotonic() - started_s
 
     def _may_open(self, taken: int, max_open: int | None) -> bool:
         if max_open is None:
@@ -274,9 +279,9 @@ class Conductor:
             self._step(number)
 
     def _retry(self, number: int, segment: SegmentRecord, failed: Failed) -> None:
-        """Issue the segment again, split it, or fail its one trial, as `retry` decides."""
+        """Issue the segment again, split it, or fail its one trial, as the retry policy decides."""
         context = self._context
-        decision = retry.decide(segment, failed)
+        decision = self._policy.decide(segment, failed)
         context.ledger.add_event(
             context.search_id,
             "retry",

@@ -68,6 +68,7 @@ class SearchContext:
     """Batches in flight in the deterministic mode: one trains while the next is proposed."""
     _trials: dict[int, Trial] = field(default_factory=dict)
     _signatures: dict[str, str] = field(default_factory=dict)
+    _best: tuple[float, int] | None = None
 
     @property
     def search_id(self) -> str:
@@ -146,8 +147,7 @@ class SearchContext:
             **self._present([parent for parent in parents if parent is not None])
         }
         return tuple(
-            own.get(record.trial_id)
-            or (inherited.get(record.parent_trial) if continues_parent(record) else None)
+            own.get(record.trial_id) or _handed_over(inherited.get(record.parent_trial), record)
             for record in records
         )
 
@@ -196,11 +196,21 @@ class SearchContext:
         Trials that were stopped count as done: what they will not train is not left to do.
         """
         done = planned = 0
-        for record in self.ledger.trials(self.search_id):
-            ended = record.state not in ("waiting", "running")
-            done += record.epochs_done
-            planned += record.epochs_done if ended else record.horizon_epochs
+        for row in self.ledger.progress(self.search_id):
+            ended = row.state not in ("waiting", "running")
+            done += row.epochs_done
+            planned += row.epochs_done if ended else row.horizon_epochs
         return done, planned
+
+    def note_best(self, value: float, trial_id: int) -> None:
+        """Remember a finished trial's value of the first objective, for the display."""
+        objective = self.spec.objective_list[0]
+        if self._best is None or objective.better(value, self._best[0]):
+            self._best = (value, trial_id)
+
+    def best_so_far(self) -> tuple[float, int] | None:
+        """Return the best value of a finished trial of this session, and the trial."""
+        return self._best
 
     def now_unix_s(self) -> float:
         """Return the wall clock's time, for labels only."""
@@ -216,6 +226,13 @@ class SearchContext:
     def event(self, kind: str, payload: dict[str, Any]) -> None:
         """Record an event."""
         self.ledger.add_event(self.search_id, kind, payload)
+
+
+def _handed_over(ref: CheckpointRef | None, record: TrialRecord) -> CheckpointRef | None:
+    """Make a parent's checkpoint out to its child, where the child may go on from it."""
+    if ref is None or not continues_parent(record):
+        return None
+    return replace(ref, trial_id=record.trial_id)
 
 
 def has_same_prefix(config: TrialConfig) -> bool:

@@ -26,6 +26,7 @@ def plan_extension(
 
     Raises:
         ConfigError: if nothing is asked for, or the space breaks a rule.
+
     """
     if trials is None and epochs is None:
         raise ConfigError(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from search_spaces import Space, apply_consequence, refine
+from service.ledger.records import TrialRecord
 from service.search.context import SearchContext
-from service.search.measure import mean_values, values_of
-from service.search.objectives import non_dominated_ranks
+from service.search.measure import mean_values, metrics_at, values_of
+from service.search.objectives import costs_of, non_dominated_ranks
 from service.search.proposals import seeds_of
 from service.search.spec import RoundSpec
 
 Reasons = list[dict[str, object]]
+LOST = ("diverged", "failed", "infeasible")
+ENOUGH = 8
+"""Configurations of one length that refinement needs."""
 
 
 def refined_space(context: SearchContext, round_: int, spec: RoundSpec) -> tuple[Space, Reasons]:
@@ -42,31 +47,59 @@ def refined_space(context: SearchContext, round_: int, spec: RoundSpec) -> tuple
     return _with_consequence(context, previous.round, space, told)
 
 
-def _evidence(context: SearchContext, round_: int) -> list[tuple[dict[str, object], float]]:
-    """Return (params, value) of a round's finished configurations, all of one length.
+def _evidence(context: SearchContext, round_: int) -> list[tuple[dict[str, object], float | None]]:
+    """Return (params, value) of a round's configurations, all of one length.
 
-    With several objectives the value is the non-dominated rank, and within a rank the primary
-    objective decides (ranks are whole numbers, its share of the span is below one).
+    The length is the longest that enough configurations reached: after halving the survivors
+    alone would be too few to shape a space. A configuration that diverged, failed or broke a
+    constraint has the value None. With several objectives the value is the non-dominated rank,
+    and within a rank the primary objective decides (ranks are whole numbers, its share of the
+    span is below one).
     """
     objectives = context.spec.objective_list
-    complete = context.ledger.trials(
-        context.search_id, round=round_, role="search", states=["complete"]
-    )
-    rows: list[tuple[dict[str, object], list[float]]] = []
-    for group in seeds_of(complete).values():
-        values = mean_values([values_of(trial.metrics, objectives) for trial in group])
-        costs = [o.cost(value) for o, value in zip(objectives, values, strict=True)]
-        if all(math.isfinite(cost) for cost in costs):
-            rows.append((dict(group[0].params), costs))
+    trials = context.ledger.trials(context.search_id, round=round_, role="search")
+    groups = list(seeds_of(trials).values())
+    epoch = _common_length(groups)
+    metrics = metrics_at(context, trials, epoch)
+    lost: list[tuple[dict[str, object], float | None]] = []
+    rows: list[tuple[dict[str, object], tuple[float, ...]]] = []
+    for group in groups:
+        params = dict(group[0].params)
+        if any(trial.state in LOST for trial in group):
+            lost.append((params, None))
+        elif all(trial.epochs_done >= epoch or trial.stopped_early for trial in group):
+            found = [metrics.get(trial.trial_id, {}) for trial in group]
+            values = mean_values([values_of(one, objectives) for one in found])
+            finite = all(math.isfinite(value) for value in values)
+            if finite:
+                rows.append((params, values))
+            else:
+                lost.append((params, None))
     if len(objectives) == 1 or not rows:
-        return [(params, objectives[0].cost(costs[0])) for params, costs in rows]
-    ranks = non_dominated_ranks([costs for _, costs in rows])
-    primary = [costs[0] for _, costs in rows]
+        return [*((params, values[0]) for params, values in rows), *lost]
+    costs = [costs_of(values, objectives) for _, values in rows]
+    primary = [cost[0] for cost in costs]
     span = (max(primary) - min(primary)) or 1.0
     return [
-        (params, rank + 0.999 * (costs[0] - min(primary)) / span)
-        for (params, costs), rank in zip(rows, ranks, strict=True)
+        *(
+            (params, rank + 0.999 * (cost[0] - min(primary)) / span)
+            for (params, _), cost, rank in zip(rows, costs, non_dominated_ranks(costs), strict=True)
+        ),
+        *lost,
     ]
+
+
+def _common_length(groups: Sequence[Sequence[TrialRecord]]) -> int:
+    """Return the largest number of epochs that at least `ENOUGH` configurations were trained."""
+    reached = sorted(
+        (
+            min(trial.horizon_epochs if trial.stopped_early else trial.epochs_done for trial in g)
+            for g in groups
+            if not any(trial.state in LOST for trial in g)
+        ),
+        reverse=True,
+    )
+    return reached[min(ENOUGH, len(reached)) - 1] if reached else 0
 
 
 def _with_consequence(

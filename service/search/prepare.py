@@ -19,6 +19,7 @@ def prepare(spec: SearchSpec, out: str | Path | None) -> SearchSpec:
 
     Raises:
         ConfigError: which rule is broken, by what, and what to do.
+
     """
     site = Site.from_environment()
     if spec.budget.kgco2e is not None:

@@ -81,10 +81,10 @@ def _filled(spec: SearchSpec) -> list[RoundSpec]:
         for r in spec.rounds
     ]
     num_open = sum(r.trials is None and r.sampler != "grid" for r in named)
-    given = sum(r.trials or 0 for r in named)
+    given = sum(r.trials or _grid_size(r, spec) or 0 for r in named)
     left = (spec.budget.trials or DEFAULT_TRIALS * len(named)) - given
     share = max(1, left // max(1, num_open))
-    return [
+    filled = [
         r.model_copy(
             update={
                 "trials": r.trials or _grid_size(r, spec) or share,
@@ -94,6 +94,24 @@ def _filled(spec: SearchSpec) -> list[RoundSpec]:
         )
         for r in named
     ]
+    return _within(filled, spec.budget.trials)
+
+
+def _within(rounds: list[RoundSpec], budget_trials: int | None) -> list[RoundSpec]:
+    """Cut the listed rounds, the last ones first, to what `budget.trials` allows."""
+    if budget_trials is None:
+        return rounds
+    left, kept = budget_trials, []
+    for round_ in rounds:
+        configs = min(round_.trials or left, left // round_.seeds)
+        if configs == 0:
+            break
+        if configs < (round_.trials or configs):
+            reason = f"{round_.reason}, cut to what `budget.trials: {budget_trials}` leaves"
+            round_ = round_.model_copy(update={"trials": configs, "reason": reason})
+        kept.append(round_)
+        left -= configs * round_.seeds
+    return kept
 
 
 def _grid_size(round_: RoundSpec, spec: SearchSpec) -> int | None:

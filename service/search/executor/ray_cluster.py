@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import socket
@@ -81,10 +82,16 @@ class Cluster:
         """Connect; where nothing runs yet and no address is given, start Ray on this machine.
 
         Raises:
-            ConfigError: if no node could ever hold one worker of this shape.
+            ConfigError: if no node could ever hold one worker of this shape, or the address is
+                one of Ray Client.
             WorkerError: if Ray does not start, or the address does not answer.
 
         """
+        if address is not None and address.startswith("ray://"):
+            raise ConfigError(
+                "a search joins a cluster from one of its nodes, by `HOST:PORT` of the head or "
+                f"`auto`, but got {address}, an address of Ray Client"
+            )
         for name, value in DRIVER_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         import ray
@@ -127,7 +134,7 @@ class Cluster:
             parent = "/tmp" if os.path.isdir("/tmp") else None
             self._scratch = Path(tempfile.mkdtemp(prefix="isoflop-ray-", dir=parent))
             options |= {
-                "num_cpus": max(1, round(num_workers * shape.cpus)),
+                "num_cpus": math.ceil(num_workers * shape.cpus),
                 "include_dashboard": False,
                 "_temp_dir": str(self._scratch),
             }
@@ -166,6 +173,6 @@ class Cluster:
 
 def _check_reachable(address: str) -> None:
     """Raise OSError where nothing listens: Ray itself would try for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    host, colon, port = address.rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host, int(port)), timeout=REACH_TIMEOUT_S).close()

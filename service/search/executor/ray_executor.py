@@ -69,7 +69,7 @@ class RayExecutor:
 
         Args:
             num_workers: segments at the same time; fewer where the cluster holds fewer.
-            address: a running cluster (`ray://...`, `host:port`, `auto`); None: Ray is started
+            address: a running cluster (`host:port` of its head, or `auto`); None: Ray is started
                 on this machine and stopped by `close()`, unless this process is already connected.
             shape: what each worker occupies; None: one CPU.
             training: returns the functions that train a pack; called on the workers.

@@ -77,7 +77,7 @@ def test_listed_rounds_are_completed_and_kept():
     plan = spec.plan()
     assert [(r.sampler, r.trials, r.epochs) for r in plan] == [
         ("sobol", 20, 2),
-        ("random", 30, 30),
+        ("random", 27, 30),
         ("grid", 3, 30),
     ]
     assert spec.max_rounds == 3

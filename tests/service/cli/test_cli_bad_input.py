@@ -1,0 +1,123 @@
+"""Bad input: a message that states rule, value and next step, exit code 2, nothing started."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SPACE = "space: {optimizer.lr: {log_uniform: [1e-4, 1e-1]}}\n"
+
+
+def isoflop(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from service.cli import main; main()", *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def refused(tmp_path):
+    def refused(spec: str, *arguments: str, **environment: str) -> str:
+        (tmp_path / "spec.yaml").write_text(spec)
+        done = isoflop(
+            "search", "spec.yaml", "--workers", "1", *arguments, cwd=tmp_path, **environment
+        )
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "isoflop.db").exists()
+        assert not (tmp_path / "runs").exists()
+        return done.stderr
+
+    return refused
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("optimizer: {lrr: 0.1}\n", "did you mean `lr`"),
+        ("optimiser: {lr: 0.1}\n", "did you mean `optimizer`"),
+        ("space: {optimizer.lr: {uniform: [1, 1]}}\n", "is empty"),
+        ("space: {optimizer.lr: {uniform: [1, 0]}}\n", "is inverted"),
+        ("space: {optimizer.lr: {log_uniform: [0, 1]}}\n", "low > 0"),
+        ("space: {optimizer.lr: {uniform: [0.1, 1], when: {model.kind: mlp}}}\n", "model.kind"),
+        (SPACE + "sampler: grid\n", "`grid` or `step`"),
+        (SPACE + "optimizer: {lr: 0.1}\n", "optimizer.lr"),
+        (SPACE + "budget: {trials: 0}\n", "budget.trials"),
+        (SPACE + "budget: {kgco2e: 1}\n", "ISOFLOP_COUNTRY"),
+        ("data: {name: digitz}\n", "did you mean `digits`"),
+        ("train: {batch_size: 100000}\n", "100000"),
+        ("- a\n- list\n", "spec"),
+        ("a: [unclosed\n", "YAML"),
+        ("kind: dance\n", "kind"),
+        ("", "spec"),
+    ],
+)
+def test_each_broken_rule_is_named(refused, spec, message):
+    assert message in refused(spec)
+
+
+def test_a_misspelt_country_is_refused_with_the_nearest_code(refused):
+    assert "FRA" in refused("model: {depth: 1}\n", ISOFLOP_COUNTRY="FR")
+
+
+def test_an_output_that_is_a_file_is_refused(refused, tmp_path):
+    (tmp_path / "taken").write_text("")
+    assert "is a file" in refused("model: {depth: 1}\n", "--out", "taken")
+
+
+def test_a_huge_spec_is_refused_unread(refused):
+    assert "spec" in refused("# " + "x" * 100_000_000)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    done = isoflop("search", "nowhere.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "nowhere.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bad_override_is_refused(refused):
+    assert "did you mean" in refused("model: {depth: 1}\n", "--set", "optimizer.lrr=1")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"x": [1.0, np.nan] * 10, "y": [0, 1] * 10}, "x"),
+        ({"x": [1.0, np.inf] * 10, "y": [0, 1] * 10}, "x"),
+        ({"x": [1.0] * 20, "label": [0, 1] * 10}, "label"),
+        ({"x": [], "y": []}, "row"),
+    ],
+)
+def test_bad_tables_are_refused_at_registration(tmp_path, columns, message):
+    import pandas as pd
+
+    pd.DataFrame(columns).to_csv(tmp_path / "t.csv", index=False)
+    done = isoflop("data", "add", "mine", "t.csv", "--target", "y", cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_commands_on_a_ledger_that_is_not_there(tmp_path):
+    for command in (["list"], ["show", "x"], ["report", "x"], ["compare", "x", "y"]):
+        done = isoflop(*command, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "there is no ledger" in done.stderr
+    assert not (tmp_path / "isoflop.db").exists()
+
+
+def test_a_ledger_that_is_no_database_is_refused(tmp_path):
+    (tmp_path / "isoflop.db").write_text("this is no database, only text " * 100)
+    done = isoflop("list", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
