@@ -36,6 +36,14 @@ class BoundLanes(Protocol):
     def outputs(self, x: Tensor) -> Tensor:
         """Return every lane's outputs in evaluation, [W, N, num_outputs], for shared x [N, ...]."""
 
+    def evaluate(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return outputs [W, N, num_outputs] and each row's loss [W, N], without smoothing.
+
+        Args:
+            x: [N, *row], as `Engine.inputs` made them; all lanes see the same.
+            target: [N, *row], as `Engine.targets` made them.
+        """
+
 
 class Engine(Protocol):
     """A tier, prepared for one signature."""

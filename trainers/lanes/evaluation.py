@@ -16,7 +16,6 @@ from trainers.lanes.flat import FlatLayout
 from trainers.lanes.measures import measure
 from trainers.lanes.signature import check_one_signature
 from trainers.lanes.state import LaneState
-from trainers.losses import resolve_loss
 from trainers.models import build_model
 from trainers.trial import CheckpointRef, Evaluation, Trial
 
@@ -59,15 +58,14 @@ def evaluate(
     engine = make_engine("lane_by_lane" if tier == "vmap" else tier, template, configs, dataset)
     on_device = dataset.to(target, dtype)
     x, y = on_device.part(part)
-    loss = resolve_loss(configs[0].train.loss, dataset.task)
     results: list[Evaluation] = []
     with torch.no_grad():
-        inputs = engine.inputs(x)
+        inputs, targets = engine.inputs(x), engine.targets(y)
         for first in range(0, len(trials), _LANES_AT_ONCE):
             some = trials[first : first + _LANES_AT_ONCE]
             loaded = _loaded(states[first : first + _LANES_AT_ONCE])
             lanes = _bind(engine, loaded, some, target)
-            metrics = measure(lanes, inputs, y, on_device, loss)
+            metrics = measure(lanes, inputs, targets, y, on_device)
             results += [
                 Evaluation(
                     trial_id=trial.trial_id,

@@ -20,7 +20,6 @@ from trainers.data import Dataset
 from trainers.lanes.engine import Engine
 from trainers.lanes.measures import measure
 from trainers.lanes.stacked import StackedLanes
-from trainers.losses import LossKind
 from trainers.noise import DropoutNoise, model_seed, row_order
 from trainers.optimizers import make_optimizer
 from trainers.regularisation import LanePenalties
@@ -36,8 +35,8 @@ class PackData:
     """[N, *row]"""
     targets: Tensor
     val_inputs: Tensor
+    val_targets: Tensor
     batch_size: int
-    loss: LossKind
 
     @property
     def batch_rows(self) -> list[tuple[int, int]]:
@@ -230,7 +229,8 @@ class FuseGroup:
 
     def _measure(self) -> dict[str, list[float]]:
         data = self._data
-        return measure(self._bound, data.val_inputs, data.dataset.y_val, data.dataset, data.loss)
+        y = data.dataset.y_val
+        return measure(self._bound, data.val_inputs, data.val_targets, y, data.dataset)
 
 
 def _clock(device: torch.device) -> float:

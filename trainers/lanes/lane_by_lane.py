@@ -121,3 +121,8 @@ class BoundModules:
                 results.append(module(x))
             self._keep_reassigned_buffers(lane)
         return torch.stack(results).to(self._grads.dtype)
+
+    def evaluate(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return outputs [W, N, num_outputs] and each row's loss [W, N]. See `BoundLanes`."""
+        outputs = self.outputs(x)
+        return outputs, self._engine.loss_rows(outputs, target, 0.0)

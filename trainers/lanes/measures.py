@@ -9,14 +9,13 @@ from torch import Tensor
 
 from trainers.data import Dataset
 from trainers.lanes.engine import BoundLanes
-from trainers.losses import LossKind, loss_rows_function
 
 _ROWS_PER_CHUNK = 256
 """Fixed, so that sums are made in the same order everywhere."""
 
 
 def measure(
-    lanes: BoundLanes, x: Tensor, y: Tensor, dataset: Dataset, loss: LossKind
+    lanes: BoundLanes, x: Tensor, target: Tensor, y: Tensor, dataset: Dataset
 ) -> dict[str, list[float]]:
     """Return `loss`, and `error` (classes) or `rmse` and `r2` (numbers), each [W].
 
@@ -26,16 +25,15 @@ def measure(
     Args:
         lanes: A bound group.
         x: Inputs as the engine made them, [N, ...].
+        target: Targets as the engine made them, [N, ...].
         y: Targets of the data set, [N] classes or [N, K] numbers.
         dataset: For its task and the targets' units.
-        loss: Which loss the trials train on.
     """
-    loss_rows = loss_rows_function(loss)
     loss_sums, misses, residuals = [], [], []
     for start in range(0, len(x), _ROWS_PER_CHUNK):
         rows = slice(start, start + _ROWS_PER_CHUNK)
-        outputs = lanes.outputs(x[rows])  # [W, n, K]
-        loss_sums.append(loss_rows(outputs, y[rows], 0.0).double().sum(1))
+        outputs, row_losses = lanes.evaluate(x[rows], target[rows])  # [W, n, K], [W, n]
+        loss_sums.append(row_losses.double().sum(1))
         if dataset.task == "classification":
             misses.append((outputs.argmax(-1) != y[rows]).sum(1))
         else:

@@ -206,8 +206,24 @@ class BoundMlp:
             if self._place == "after":
                 self._normalise_by_running(layer, block.view)
             h = block.view
-        torch.baddbmm(self._biases[-1], h, self._weights_t[-1], out=work.logits.view)
+        torch.baddbmm(self._head_bias(), h, self._weights_t[-1], out=work.logits.view)
         return work.logits.view[..., : self._kernels.num_outputs]
+
+    def evaluate(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return outputs [W, N, outputs] and each row's loss [W, N]. See `BoundLanes`."""
+        outputs = self.outputs(x)
+        work = self._kernels.workspace(self._num_lanes, len(x), x.device)
+        part = work.p.view
+        if self._kernels.loss == "cross_entropy":
+            # Over padded columns, which run at several times the rate of narrow ones.
+            torch._log_softmax(work.logits.whole, -1, False, out=work.log_p.whole)
+            return outputs, torch.mul(work.log_p.view, target, out=part).sum(-1).neg_()
+        torch.sub(work.logits.view, target, out=part)
+        return outputs, part.mul_(part).sum(-1).mul_(0.5)
+
+    def _head_bias(self) -> Tensor:
+        """Return the head's bias [W, 1, K], which keeps padded logits out of a softmax."""
+        return self._biases[-1] if self._padding is None else self._biases[-1] + self._padding
 
     def _forward(self, x: Tensor, masks: Sequence[Tensor], work: Workspace) -> _Tape:
         """Run the layers, leave the logits in `work.logits`, and return what was on the way."""
@@ -226,8 +242,7 @@ class BoundMlp:
             if masks:
                 h = torch.mul(h, masks[layer], out=work.dropped[layer].view)
         tape.inputs.append(h)
-        bias = self._biases[-1] if self._padding is None else self._biases[-1] + self._padding
-        torch.baddbmm(bias, h, self._weights_t[-1], out=work.logits.view)
+        torch.baddbmm(self._head_bias(), h, self._weights_t[-1], out=work.logits.view)
         return tape
 
     def _loss(self, target: Tensor, work: Workspace) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from trainers.config import ModelConfig
 from trainers.data import Dataset
 from trainers.lanes.flat import FlatLayout
 from trainers.lanes.prepared import PreparedModule, prepare
-from trainers.losses import Loss, LossKind, loss_function
+from trainers.losses import Loss, LossKind, loss_function, loss_rows_function
 from trainers.models import build_model
 
 _ROWS_TO_WATCH = 2
@@ -34,6 +34,7 @@ class ModuleEngine:
         self._dtype = torch.float64 if precision == "float64" else torch.float32
         self._precision = precision
         self._loss: Loss = loss_function(loss)
+        self.loss_rows: Loss = loss_rows_function(loss)
         self._takes_smoothing = dataset.task == "classification"
         self._prepared: dict[str, PreparedModule] = {}
         first = self.prepared(config)

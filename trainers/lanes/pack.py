@@ -21,7 +21,6 @@ from trainers.lanes.plan import make_plan
 from trainers.lanes.signature import check_one_signature
 from trainers.lanes.stacked import LaneProgress, StackedLanes
 from trainers.lanes.state import LaneState
-from trainers.losses import resolve_loss
 from trainers.models import build_model
 from trainers.regularisation import should_stop_early, update_best
 from trainers.schedules import update_plateau
@@ -121,8 +120,8 @@ class Pack:
             inputs=self._engine.inputs(on_device.x_train),
             targets=self._engine.targets(on_device.y_train),
             val_inputs=self._engine.inputs(on_device.x_val),
+            val_targets=self._engine.targets(on_device.y_val),
             batch_size=config.train.batch_size,
-            loss=resolve_loss(config.train.loss, dataset.task),
         )
         width = min(plan.fuse_width, len(trials))
         # One buffer for all groups: gradients are used up within a step, and it stays in cache.

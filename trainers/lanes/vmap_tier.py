@@ -179,3 +179,8 @@ class BoundVmap:
         with torch.no_grad(), self._engine.precision_context(x.device):
             outputs = self._outputs(self._params, self._buffers, x)
         return outputs.to(self._momenta.dtype)
+
+    def evaluate(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return outputs [W, N, num_outputs] and each row's loss [W, N]. See `BoundLanes`."""
+        outputs = self.outputs(x)
+        return outputs, self._engine.loss_rows(outputs, target, 0.0)
