@@ -58,9 +58,10 @@ def describe(distribution: Any) -> str:
 
 def reason_text(reason: Mapping[str, Any]) -> str:
     """Write why one dimension changed, or stayed."""
-    kind = str(reason.get("kind", ""))
-    text = str(reason.get("text", "")).removeprefix(f"{reason.get('path')} ")
-    return text if kind[:4] in text else f"{kind}: {text}"
+    text, path = str(reason.get("text", "")), f"{reason.get('path')} "
+    if text.startswith(path):
+        return text.removeprefix(path)  # already a sentence about the path
+    return f"{reason.get('kind', 'changed')}: {text}"
 
 
 def _reasons(facts: Facts, path: str) -> list[str]:
