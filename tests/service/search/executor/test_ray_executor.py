@@ -191,6 +191,11 @@ def test_the_end_of_ray_tune_itself_is_an_error_that_says_how_to_go_on(
     executor.close()
 
 
+def test_an_address_of_ray_client_is_refused():
+    with pytest.raises(ConfigError, match=r"`HOST:PORT` of the head or `auto`, but got ray://"):
+        RayExecutor(2, address="ray://head:10001")
+
+
 def test_an_address_where_nothing_listens_is_refused_at_once():
     code = (
         "from service.search.executor.ray_executor import RayExecutor\n"
