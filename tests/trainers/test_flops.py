@@ -57,3 +57,12 @@ def test_an_epoch_costs_every_training_row_once():
     dataset = load(config.data)
     per_row = 2 * (2 * 64 * 128 + 3 * 128 * 128 + 3 * 128 * 10)
     assert flops_per_epoch(config, dataset) == per_row * dataset.num_train
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_an_epoch_of_an_mlp_costs_what_torchs_counter_counts(depth):
+    config = TrialConfig.from_mapping({"model.depth": depth, "model.batch_norm": "after"})
+    dataset = load(config.data)
+    model = Mlp(dataset.input_shape, dataset.num_outputs, depth=depth)
+    counted = count_flops(model, dataset.input_shape, 1)
+    assert flops_per_epoch(config, dataset) == counted.total * dataset.num_train
