@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from trainers.trial import CheckpointRef, EpochRow, ExecutionPlan, Trial
 
@@ -29,6 +30,8 @@ class SegmentOrder:
     checkpoint_dir: str
     plan: ExecutionPlan | None
     """None: the worker measures one and says so in `Planned`."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where a plan that is still to be made shall run; a given plan's device wins."""
     save_every_epochs: int | None = None
     """Save inside the segment every so many epochs (and every 5 minutes anyway)."""
 

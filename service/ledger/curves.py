@@ -21,7 +21,7 @@ class CurveStore(Store):
     def epoch_rows(
         self, search_id: str, trial_ids: Iterable[int] | None = None
     ) -> list[EpochValues]:
-        """Return (trial_id, epoch, status, metrics) by trial and epoch."""
+        """Return (trial_id, epoch, status, metrics) by trial and epoch; metrics hold `busy_s`."""
         found: list[EpochValues] = []
         with self._reading() as connection:
             self._require_search(connection, search_id)
@@ -31,7 +31,12 @@ class CurveStore(Store):
                     query = query.where(epochs.c.trial_id.in_(part))
                 rows = connection.execute(query.order_by(epochs.c.trial_id, epochs.c.epoch))
                 found += [
-                    (row["trial_id"], row["epoch"], row["status"], join_metrics(row))
+                    (
+                        row["trial_id"],
+                        row["epoch"],
+                        row["status"],
+                        {**join_metrics(row), "busy_s": row["busy_s"]},
+                    )
                     for row in rows.mappings()
                 ]
         return found

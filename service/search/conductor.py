@@ -18,6 +18,7 @@ from typing import Protocol
 from service.ledger.records import SegmentRecord
 from service.messages import (
     AnyMessage,
+    Began,
     Border,
     Failed,
     Finished,
@@ -83,6 +84,7 @@ class Conductor:
         self._running: dict[str, tuple[int, SegmentRecord]] = {}
         self._leaders: dict[str, str] = {}  # signature -> segment that measures its plan
         self._signatures: dict[str, str] = {}
+        self._began: dict[str, tuple[Began, float]] = {}
         self._plans = dict(context.ledger.plans(context.search_id))
         self._policy = RetryPolicy()
         self._stopping: Stopped | None = None
@@ -217,6 +219,7 @@ class Conductor:
             stop_epoch=segment.stop_epoch,
             checkpoint_dir=str(context.checkpoint_dir),
             plan=self._plans.get(context.signature_of(todo[0])),
+            device=context.spec.resources.device,
         )
         context.ledger.update_trials(
             context.search_id, [(trial.trial_id, {"state": "running"}) for trial in todo]
@@ -254,6 +257,9 @@ class Conductor:
     def _act(self, message: AnyMessage) -> None:
         if isinstance(message, (Progress, Border)):
             self._context.display.epochs(message.rows)
+        elif isinstance(message, Began):
+            self._began[message.segment_id] = (message, time.monotonic())
+            self._context.energy.worker_began(message.host, message.pid)
         elif isinstance(message, Planned):
             plan = self._context.ledger.put_plan(self._context.search_id, message.plan)
             self._plans[plan.signature] = plan
@@ -281,6 +287,7 @@ class Conductor:
     def _retry(self, number: int, segment: SegmentRecord, failed: Failed) -> None:
         """Issue the segment again, split it, or fail its one trial, as the retry policy decides."""
         context = self._context
+        self._book_lost(segment, failed)
         decision = self._policy.decide(segment, failed)
         context.ledger.add_event(
             context.search_id,
@@ -305,6 +312,15 @@ class Conductor:
             )
             context.display.note(decision.reason)
             self._end(number, segment.segment_id, "failed")
+
+    def _book_lost(self, segment: SegmentRecord, failed: Failed) -> None:
+        """Book what a dead worker had used as wasted; a living one said so in its borders."""
+        began = self._began.pop(segment.segment_id, None)
+        if began is not None and failed.worker_died and failed.began:
+            message, since_s = began
+            self._context.energy.book_lost(
+                host=message.host, pid=message.pid, trial_ids=segment.trial_ids, since_s=since_s
+            )
 
     def _should_stop(self) -> bool:
         """Look for a reason to end; remember it so that nothing new is started."""

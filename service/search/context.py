@@ -47,6 +47,12 @@ class Meter(Protocol):
     def own_kwh(self) -> float:
         """Return the energy that this search has caused so far."""
 
+    def worker_began(self, host: str, pid: int) -> None:
+        """Count a worker's process as this search's own."""
+
+    def book_lost(self, *, host: str, pid: int, trial_ids: Sequence[int], since_s: float) -> None:
+        """Record that a worker died, so that its work since the last border shows as wasted."""
+
 
 @dataclass
 class SearchContext:

@@ -36,10 +36,11 @@ def metrics_at(
         if not epochs:
             continue
         last = max(epochs)
-        chosen = dict(epochs[last])
+        chosen = {name: value for name, value in epochs[last].items() if name != "busy_s"}
         if context.restores_best(trial):
             best_epoch = int(chosen.get("best_epoch", last))
             chosen = {**epochs.get(best_epoch, chosen), "best_epoch": best_epoch}
+            chosen.pop("busy_s", None)
         if trial.num_params is not None:
             chosen["params"] = trial.num_params
         if trial.flops_per_epoch is not None:

@@ -165,6 +165,12 @@ class RoundSource:
             return _replace(told, state="infeasible", values=values, constraints=bounds)
         return _replace(told, state="complete", values=values, constraints=bounds)
 
+    def _seed(self, fixed: int | None, position: int, repeat: int) -> int:
+        """Return a trial's seed: its own, or the one that `train.seed` fixes for a first run."""
+        if fixed is not None and repeat == 0:
+            return fixed
+        return trial_seed(self.context.seed, self.round, self._batch, position, repeat)
+
     def _record(self, asks: Sequence[Ask]) -> list[TrialRecord]:
         """Write a batch of trials, every seed of every configuration, in one transaction."""
         context = self.context
@@ -181,7 +187,7 @@ class RoundSource:
                         round_=self.round,
                         batch=self._batch,
                         role="search",
-                        seed=trial_seed(context.seed, self.round, self._batch, position, repeat),
+                        seed=self._seed(config.train.seed, position, repeat),
                         params=ask.params,
                         sampler_attrs=ask.attrs,
                     )

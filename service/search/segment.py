@@ -163,7 +163,7 @@ def _train(
     dataset = (dataset_source or training.load)(order.trials[0].config.data)
     plan = order.plan
     if plan is None:
-        plan = training.make_plan(order.trials, dataset)
+        plan = training.make_plan(order.trials, dataset, order.device)
         emit(Planned(**name_of(order), plan=plan))
     borders = _Borders(order, emit, clock, plan.device)
     result = training.train_pack(

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from service.energy import EnergySession, Site
+from service.energy.cluster import meter_cluster
 from service.ledger import Ledger
 from service.ledger.records import SearchRecord
 from service.report import write_outputs
@@ -125,6 +126,8 @@ def _opened(
         stack.callback(energy.end)
         executor = workers.open(spec)
         stack.callback(executor.close)
+        if workers.address is not None:
+            energy.add_hosts(meter_cluster(ledger, record.search_id))
         samplers = stack.enter_context(SamplerProcess())
         budget = BudgetKeeper(
             seconds=spec.budget.seconds,
