@@ -30,7 +30,8 @@ from trainers.losses import LossKind
 _aten = torch.ops.aten
 
 OUTPUT_MULTIPLE = 16
-_ROW_ALIGNMENT = 16
+ROW_ALIGNMENT = 16
+"""Lanes start at multiples of 64 bytes everywhere: a product's rounding may depend on that."""
 _SMALL_WEIGHT = 8192
 # Far below any logit, yet finite: 0 * it is 0, where 0 * -inf would be NaN.
 _PADDED_LOGIT = -1e30
@@ -65,7 +66,7 @@ class MlpKernels:
         for suffix in ("weight", "bias"):
             name = f"{self.linear_names[-1]}.{suffix}"
             shapes[name] = (self.padded_outputs, *shapes[name][1:])
-        self.layout = FlatLayout.from_shapes(shapes, align=_ROW_ALIGNMENT)
+        self.layout = FlatLayout.from_shapes(shapes, align=ROW_ALIGNMENT)
         self._positions = self.canonical.positions_in(self.layout)
         self.dropout_shapes: list[tuple[int, ...]] = [(config.width,)] * config.depth
         self._dtype = dtype
@@ -85,8 +86,9 @@ class MlpKernels:
         return padded.index_copy_(1, self._positions.to(rows.device), rows)
 
     def inputs(self, x: Tensor) -> Tensor:
-        """Return rows as the kernels read them: [N, D]."""
-        return x.reshape(len(x), -1).to(self._dtype).contiguous()
+        """Return rows as the kernels read them: [N, D], with columns added for alignment."""
+        flat = x.reshape(len(x), -1).to(self._dtype)
+        return nn.functional.pad(flat, (0, -flat.shape[1] % ROW_ALIGNMENT))
 
     def targets(self, y: Tensor) -> Tensor:
         """Return one-hot classes, or numbers, padded: [N, K]."""
@@ -153,6 +155,7 @@ class BoundMlp:
         names = kernels.linear_names
         self._weights = [values[f"{name}.weight"] for name in names]  # [W, out, in]
         self._weights_t = [weight.transpose(1, 2) for weight in self._weights]
+        self._num_inputs = self._weights[0].shape[2]
         self._biases = [values[f"{name}.bias"].unsqueeze(1) for name in names]  # [W, 1, out]
         self._weight_grads = [slopes[f"{name}.weight"] for name in names]
         self._bias_grads = [slopes[f"{name}.bias"] for name in names]  # [W, out]
@@ -197,7 +200,7 @@ class BoundMlp:
         The tensor is reused by the next call with as many rows.
         """
         work = self._kernels.workspace(self._num_lanes, len(x), x.device)
-        h = x.expand(self._num_lanes, *x.shape)
+        h = x[:, : self._num_inputs].expand(self._num_lanes, -1, -1)
         for layer, block in enumerate(work.activations):
             torch.baddbmm(self._biases[layer], h, self._weights_t[layer], out=block.view)
             if self._place == "before":
@@ -228,16 +231,16 @@ class BoundMlp:
     def _forward(self, x: Tensor, masks: Sequence[Tensor], work: Workspace) -> _Tape:
         """Run the layers, leave the logits in `work.logits`, and return what was on the way."""
         tape = _Tape()
-        h = x
+        h = x[..., : self._num_inputs]
         for layer, block in enumerate(work.activations):
             tape.inputs.append(h)
             torch.baddbmm(self._biases[layer], h, self._weights_t[layer], out=block.view)
             if self._place == "before":
-                block = self._normalise_by_batch(layer, block.view, work, tape)
+                block = self._normalise_by_batch(layer, block, work, tape)
             _activate(self._activation, block.whole)
             tape.activations.append(block)
             if self._place == "after":
-                block = self._normalise_by_batch(layer, block.view, work, tape)
+                block = self._normalise_by_batch(layer, block, work, tape)
             h = block.view
             if masks:
                 h = torch.mul(h, masks[layer], out=work.dropped[layer].view)
@@ -245,7 +248,7 @@ class BoundMlp:
         torch.baddbmm(self._head_bias(), h, self._weights_t[-1], out=work.logits.view)
         return tape
 
-    def _loss(self, target: Tensor, work: Workspace) -> tuple[Tensor, Tensor]:
+    def _loss(self, target: Tensor, work: Workspace) -> tuple[Tensor, Block]:
         """Return the loss of each lane [W] and its gradient by the logits [W, B, K]."""
         logits, log_p = work.logits.view, work.log_p.view
         num_rows = logits.shape[1]
@@ -260,17 +263,21 @@ class BoundMlp:
             torch._softmax(work.logits.whole, -1, False, out=work.p.whole)
             loss = torch.mul(target, log_p, out=logits).flatten(1).sum(1).div_(-num_rows)
             # p is 0 in padded columns, and so is their target.
-            return loss, work.p.view.sub_(target).mul_(1 / num_rows)
+            work.p.view.sub_(target).mul_(1 / num_rows)
+            return loss, work.p
         delta = logits.sub_(target)
         loss = torch.mul(delta, delta, out=log_p).flatten(1).sum(1).div_(2 * num_rows)
-        return loss, delta.mul_(1 / num_rows)
+        delta.mul_(1 / num_rows)
+        return loss, work.logits
 
     def _backward(
-        self, delta: Tensor, tape: _Tape, masks: Sequence[Tensor], work: Workspace
+        self, block: Block, tape: _Tape, masks: Sequence[Tensor], work: Workspace
     ) -> None:
+        """Take the gradient by the logits down through the layers."""
+        delta = block.view
         for layer in range(len(self._weights) - 1, -1, -1):
             self._weight_gradient(layer, delta.transpose(1, 2), tape.inputs[layer])
-            torch.sum(delta, 1, out=self._bias_grads[layer])
+            self._bias_grads[layer].copy_(block.sum_rows())
             if layer == 0:
                 return
             below = layer - 1
@@ -279,10 +286,10 @@ class BoundMlp:
             if masks:
                 delta.mul_(masks[below])
             if self._place == "after":
-                self._normalise_backward(below, delta, work, tape)
+                self._normalise_backward(below, block, work, tape)
             _activation_backward(self._activation, block.whole, tape.activations[below].whole)
             if self._place == "before":
-                self._normalise_backward(below, delta, work, tape)
+                self._normalise_backward(below, block, work, tape)
 
     def _weight_gradient(self, layer: int, delta_t: Tensor, h: Tensor) -> None:
         """Write delta^T h into the flat rows.
@@ -291,21 +298,23 @@ class BoundMlp:
         one batched product and a copy are faster.
         """
         target = self._weight_grads[layer]
-        if target[0].numel() > _SMALL_WEIGHT:
+        size = target[0].numel()
+        if size > _SMALL_WEIGHT or size % ROW_ALIGNMENT:
             torch.bmm(delta_t, h, out=target)
         else:
             target.copy_(torch.bmm(delta_t, h))
 
-    def _normalise_by_batch(self, layer: int, z: Tensor, work: Workspace, tape: _Tape) -> Block:
+    def _normalise_by_batch(self, layer: int, z: Block, work: Workspace, tape: _Tape) -> Block:
         """Normalise z [W, B, H] over its rows and update the running statistics.
 
         As `nn.BatchNorm1d`: the biased variance normalises, the unbiased one is remembered.
         """
-        num_rows = z.shape[1]
+        num_rows = z.view.shape[1]
         scaled = work.scaled[layer]
-        mean = z.mean(1, keepdim=True)  # [W, 1, H]
-        hat = torch.sub(z, mean, out=work.normalised[layer].view)
-        variance = torch.mul(hat, hat, out=scaled.view).mean(1, keepdim=True)
+        mean = z.sum_rows().div_(num_rows).unsqueeze(1)  # [W, 1, H]
+        hat = torch.sub(z.view, mean, out=work.normalised[layer].view)
+        torch.mul(hat, hat, out=scaled.view)
+        variance = scaled.sum_rows().div_(num_rows).unsqueeze(1)
         inverse_std = (variance + self._kernels.norm_eps[layer]).rsqrt_()
         hat.mul_(inverse_std)
         tape.inverse_std.append(inverse_std)
@@ -318,18 +327,19 @@ class BoundMlp:
         torch.mul(hat, self._gammas[layer], out=scaled.view).add_(self._betas[layer])
         return scaled
 
-    def _normalise_backward(self, layer: int, delta: Tensor, work: Workspace, tape: _Tape) -> None:
+    def _normalise_backward(self, layer: int, block: Block, work: Workspace, tape: _Tape) -> None:
         """Turn the gradient by the normalised output into that by the input, in place.
 
         With n rows: dx = gamma / std * (d - mean(d) - hat * mean(d * hat)).
         """
-        num_rows = delta.shape[1]
+        delta, num_rows = block.view, block.view.shape[1]
         hat, product = work.normalised[layer].view, work.scaled[layer].view
         torch.mul(delta, hat, out=product)
-        torch.sum(product, 1, out=self._gamma_grads[layer])
-        torch.sum(delta, 1, out=self._beta_grads[layer])
-        mean_product = self._gamma_grads[layer].unsqueeze(1) / num_rows
-        mean_delta = self._beta_grads[layer].unsqueeze(1) / num_rows
+        sum_product, sum_delta = work.scaled[layer].sum_rows(), block.sum_rows()  # [W, H]
+        self._gamma_grads[layer].copy_(sum_product)
+        self._beta_grads[layer].copy_(sum_delta)
+        mean_product = sum_product.div_(num_rows).unsqueeze(1)
+        mean_delta = sum_delta.div_(num_rows).unsqueeze(1)
         delta.sub_(mean_delta).sub_(torch.mul(hat, mean_product, out=product))
         delta.mul_(self._gammas[layer] * tape.inverse_std[layer])
 

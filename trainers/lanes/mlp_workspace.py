@@ -12,19 +12,25 @@ from trainers.config import ModelConfig
 
 # Two vectors of 512 bits: the step of torch's unrolled elementwise loops, in float32.
 _VECTOR = 32
+_COLUMNS = 16
 
 
 @dataclass
 class Block:
-    """A buffer [W, B, H] with rows added until a lane is a multiple of `_VECTOR` numbers.
+    """A buffer [W, B, H] with rows and columns added until both fill whole vectors.
 
-    Torch's elementwise kernels work in vectors and finish what is left over with scalar code,
-    which rounds transcendental functions differently. With lanes apart by whole vectors, and
-    functions applied to `whole`, a lane's numbers never depend on its place in the group.
+    Torch's kernels work in vectors and finish what is left over with scalar code, which rounds
+    transcendental functions, and adds, differently. With rows and lanes apart by whole vectors,
+    and work done on `whole`, a lane's numbers never depend on its place in the group.
     """
 
     view: Tensor
     whole: Tensor
+
+    def sum_rows(self) -> Tensor:
+        """Return the sum over the B rows, [W, H]."""
+        _, num_rows, num_columns = self.view.shape
+        return self.whole[:, :num_rows].sum(1)[:, :num_columns]
 
 
 class Workspace:
@@ -40,10 +46,11 @@ class Workspace:
         device: torch.device,
     ) -> None:
         def empty(columns: int) -> Block:
-            multiple = _VECTOR // math.gcd(_VECTOR, columns)
+            padded = -(-columns // _COLUMNS) * _COLUMNS
+            multiple = _VECTOR // math.gcd(_VECTOR, padded)
             rows = -(-num_rows // multiple) * multiple
-            whole = torch.zeros(num_lanes, rows, columns, dtype=dtype, device=device)
-            return Block(whole[:, :num_rows], whole)
+            whole = torch.zeros(num_lanes, rows, padded, dtype=dtype, device=device)
+            return Block(whole[:, :num_rows, :columns], whole)
 
         width, depth = config.width, config.depth
         num_norms = 0 if config.batch_norm == "none" else depth
