@@ -125,7 +125,7 @@ class SearchResult:
             return ledger.rounds_frame(self.search_id)
 
     def energy(self) -> EnergyAccounts:
-        """Return what it cost: node, own, trials, padding, overhead, idle, others and gap in kWh."""
+        """Return the accounts in kWh: node, own, trials, padding, overhead, idle, others, gap."""
         from service.energy import accounts
 
         with self._open() as ledger:

@@ -1,4 +1,4 @@
-"""One trial's configuration: the sections `data model optimizer schedule train init regularisation`.
+"""One trial's configuration, from `data` and `model` to `regularisation`.
 
 The same words are used in spec files, in `--set`, in `best.yaml` and in reports. A search space
 maps dotted paths into these sections (`optimizer.lr`) to distributions.

@@ -10,7 +10,10 @@ import sys
 
 import typer
 
-from service.cli import look, run, start, store
+import service.cli.look as look
+import service.cli.run as run
+import service.cli.start as start
+import service.cli.store as store
 from service.cli.failures import exit_code_of
 
 HELP = """Find good hyperparameters for neural networks, and see what finding them cost.

@@ -70,7 +70,7 @@ def status(context: SearchContext) -> list[tuple[str, str]]:
 
 
 def _trials_text(context: SearchContext) -> str:
-    counts = {row.state: row.num_trials for row in context.ledger.progress(context.search_id)}
+    counts = {str(row.state): row.num_trials for row in context.ledger.progress(context.search_id)}
     shown = {"complete": "done", "running": "running", "pruned": "pruned", "diverged": "diverged",
              "failed": "failed"}  # fmt: skip
     always = ("complete", "running", "pruned")

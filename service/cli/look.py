@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,6 +17,8 @@ from service.cli.options import (
 )
 
 IdArgument = Annotated[str, typer.Argument(help="A search's name, as `isoflop list` shows it.")]
+
+TABLES: dict[str, Literal["csv", "parquet"]] = {"csv": "csv", "parquet": "parquet"}
 
 
 def list_(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
@@ -95,14 +97,13 @@ def export(
         if format_ == "optuna":
             url = storage or f"sqlite:///{out}.optuna.db"
             typer.echo(f"study `{opened.export_optuna(search_id, url)}` in {url}")
-        elif format_ in ("parquet", "csv"):
-            opened.export(search_id, out, format_)
+        elif format_ in TABLES:
+            opened.export(search_id, out, TABLES[format_])
             typer.echo(f"tables in {out}")
         else:
-            valid = ["parquet", "csv", "optuna"]
             raise ConfigError(
                 f"`--format` must be parquet, csv or optuna, but got {format_!r}"
-                f"{nearest(format_, valid)}"
+                f"{nearest(format_, [*TABLES, 'optuna'])}"
             )
 
 

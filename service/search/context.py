@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -149,12 +149,9 @@ class SearchContext:
             for record in records
             if record.trial_id not in own and continues_parent(record)
         ]
-        inherited: dict[int | None, CheckpointRef] = {
-            **self._present([parent for parent in parents if parent is not None])
-        }
+        inherited = self._present([parent for parent in parents if parent is not None])
         return tuple(
-            own.get(record.trial_id) or _handed_over(inherited.get(record.parent_trial), record)
-            for record in records
+            own.get(record.trial_id) or _handed_over(inherited, record) for record in records
         )
 
     def _present(self, trial_ids: Sequence[int]) -> dict[int, CheckpointRef]:
@@ -234,11 +231,14 @@ class SearchContext:
         self.ledger.add_event(self.search_id, kind, payload)
 
 
-def _handed_over(ref: CheckpointRef | None, record: TrialRecord) -> CheckpointRef | None:
+def _handed_over(
+    inherited: Mapping[int, CheckpointRef], record: TrialRecord
+) -> CheckpointRef | None:
     """Make a parent's checkpoint out to its child, where the child may go on from it."""
-    if ref is None or not continues_parent(record):
+    parent = record.parent_trial
+    if parent is None or parent not in inherited or not continues_parent(record):
         return None
-    return replace(ref, trial_id=record.trial_id)
+    return replace(inherited[parent], trial_id=record.trial_id)
 
 
 def has_same_prefix(config: TrialConfig) -> bool:
