@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainers.lanes.checkpoint import load_lane, load_lanes, save_pack
+    from trainers.lanes.evaluation import evaluate, to_module
     from trainers.lanes.pack import PackResult, train_pack
+    from trainers.lanes.plan import make_plan
     from trainers.lanes.signature import signature
     from trainers.lanes.state import LaneState, join, select
     from trainers.trial import CheckpointRef, EpochReport, EpochRow, ExecutionPlan, Trial
 
 _HOMES = {
     "trainers.lanes.checkpoint": ("load_lane", "load_lanes", "save_pack"),
+    "trainers.lanes.evaluation": ("evaluate", "to_module"),
     "trainers.lanes.pack": ("PackResult", "train_pack"),
+    "trainers.lanes.plan": ("make_plan",),
     "trainers.lanes.signature": ("signature",),
     "trainers.lanes.state": ("LaneState", "join", "select"),
     "trainers.trial": ("CheckpointRef", "EpochReport", "EpochRow", "ExecutionPlan", "Trial"),
@@ -23,7 +27,8 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - grouped by home
-    "load_lane", "load_lanes", "save_pack", "PackResult", "train_pack", "signature",
+    "load_lane", "load_lanes", "save_pack", "evaluate", "to_module", "PackResult", "train_pack",
+    "make_plan", "signature",
     "LaneState", "join", "select", "CheckpointRef", "EpochReport", "EpochRow", "ExecutionPlan",
     "Trial",
 ]  # fmt: skip

@@ -164,3 +164,18 @@ def test_a_state_of_another_trial_or_model_is_refused(
     other = varied_trials(2, optimizer__kind="momentum")
     with pytest.raises(CheckpointError, match="the optimizer changed since"):
         train_pack(other, states, 2, dataset=digits, plan=plan)
+
+
+def test_a_longer_child_takes_up_its_parents_checkpoint(
+    varied_trials: MakeTrials, digits: Dataset, tmp_path: Path
+) -> None:
+    """With a constant rate the longer schedule has the same prefix, so the curves are equal."""
+    (parent,) = varied_trials(1, train__epochs=2, schedule__kind="constant")
+    plan = fixed_plan([parent], digits, tier="kernels", fuse_width=1)
+    states = list(train_pack([parent], None, 2, dataset=digits, plan=plan).states)
+    assert states[0].status == "finished"
+    (ref,) = save_pack(tmp_path / "parent.pt", states)
+    child = replace(parent, trial_id=9, config=parent.config.with_values({"train.epochs": 4}))
+    extended = train_pack([child], [replace(ref, trial_id=9)], 4, dataset=digits, plan=plan)
+    anew = train_pack([child], None, 4, dataset=digits, plan=plan)
+    assert_equal(extended.states[0], anew.states[0])
