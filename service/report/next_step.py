@@ -65,14 +65,17 @@ def gain_of_last_doubling(values: Sequence[float], objective: Objective) -> floa
     """Return by how much the best of all n values beats the best of n // 2 of them, on average.
 
     The mean over all orders, in closed form: the k-th best of n is the best of m drawn without
-    replacement with probability C(n - k, m - 1) / C(n, m).
+    replacement with probability C(n - k, m - 1) / C(n, m), which is m / n for k = 1 and
+    shrinks by (n - k - m + 1) / (n - k) from one k to the next.
     """
     costs = sorted(objective.cost(value) for value in values)
     n, m = len(costs), len(costs) // 2
     if m < 1:
         return 0.0
-    ways = math.comb(n, m)
-    half = math.fsum(cost * math.comb(n - k, m - 1) / ways for k, cost in enumerate(costs, start=1))
+    half, probability = 0.0, m / n
+    for k, cost in enumerate(costs[: n - m + 1], start=1):
+        half += cost * probability
+        probability *= (n - k - m + 1) / max(n - k, 1)
     return half - costs[0]
 
 

@@ -52,6 +52,8 @@ def _prepare(barrier: multiprocessing.synchronize.Barrier) -> None:
     barrier.wait()
 
 
-def _trial(numbered: tuple[int, dict[str, float]], *, work: Work, options: dict[str, bool]) -> float:
+def _trial(
+    numbered: tuple[int, dict[str, float]], *, work: Work, options: dict[str, bool]
+) -> float:
     number, config = numbered
     return train_plainly(config, work, digits(), seed=number, optimizer_options=options)
