@@ -180,8 +180,11 @@ def run_search(
         opened.update_search(record.search_id, out_dir=str(folder.resolve()))
         shown = display or Silent()
         shown.note(f"search {record.search_id}: {len(parsed.plan())} rounds, seed {record.seed}")
-        for round_ in parsed.plan():
-            shown.note(f"plan: {round_.reason}")
+        for number, round_ in enumerate(parsed.plan()):
+            shown.note(
+                f"plan: round {number} of {round_.trials} trials, {round_.epochs} epochs "
+                f"({round_.reason})"
+            )
         record = opened.search(record.search_id)
         run_session(opened, record, parsed, Workers(num=workers, address=address), shown)
     return SearchResult(record.search_id, str(ledger))
@@ -225,6 +228,8 @@ def resume(
             return SearchResult(search_id, str(ledger))
         _check_unchanged(opened, record, accept_changes)
         spec = SearchSpec.from_mapping(dict(record.spec))
+        if opened.events(search_id, "extension"):
+            spec = _without_limits(spec)
         run_session(opened, record, spec, Workers(num=workers, address=address), shown)
     return SearchResult(search_id, str(ledger))
 
@@ -262,9 +267,15 @@ def extend(
         _check_unchanged(opened, record, accept_changes)
         opened.add_event(search_id, "extension", extension)
         shown = display or Silent()
-        unlimited = spec.model_copy(update={"budget": type(spec.budget)()})
-        run_session(opened, record, unlimited, Workers(num=workers, address=address), shown)
+        workers_ = Workers(num=workers, address=address)
+        run_session(opened, record, _without_limits(spec), workers_, shown)
     return SearchResult(search_id, str(ledger))
+
+
+def _without_limits(spec: SearchSpec) -> SearchSpec:
+    """Lift the limits that ended a search, for what was added since; its plan stays as it was."""
+    kept = type(spec.budget)(trials=spec.budget.trials)
+    return spec.model_copy(update={"budget": kept})
 
 
 def stop(search_id: str, *, ledger: str | Path = DEFAULT_LEDGER) -> str:
