@@ -96,13 +96,13 @@ def keep_going(
     *,
     threshold: float,
     metric: str,
-    budget_left: bool = True,
+    no_more: str = "",
     confidence: float = 0.9,
 ) -> Verdict:
     """Decide step 7: another round, or stop.
 
     Stops when the gain's whole interval over seeds lies under the threshold, or when its mean
-    does and the interval holds 0 (such a gain may be luck), or when the budget has ended.
+    does and the interval holds 0 (such a gain may be luck), or when there can be no other round.
     One seed gives no interval; then the gain itself is compared, and the reason says so.
 
     Args:
@@ -110,7 +110,7 @@ def keep_going(
             seed, positive where better.
         threshold: smallest gain worth another round, in the metric's own units.
         metric: the metric's name, for the reason.
-        budget_left: whether the budget allows another round at all.
+        no_more: why there can be no other round at all (the budget has ended), or empty.
         confidence: of the two-sided t-interval over seeds.
 
     """
@@ -118,9 +118,9 @@ def keep_going(
         return verdict_of(
             7,
             passed=None,
-            verdict="stop" if not budget_left else "continue",
-            reason="there is no gain to judge yet",
-            consequence="another round" if budget_left else "the finalists are trained next",
+            verdict="stop" if no_more else "continue",
+            reason="there is no gain to judge yet" + (f"; {no_more}" if no_more else ""),
+            consequence="the finalists are trained next" if no_more else "another round",
         )
     gain = t_interval(gains, confidence)
     has_ends = math.isfinite(gain.low) and math.isfinite(gain.high)
@@ -133,9 +133,9 @@ def keep_going(
         enough = not (gain.high < threshold or (gain.mean < threshold and gain.low <= 0))
     else:
         enough = gain.mean >= threshold
-    go_on = enough and budget_left
-    if enough and not budget_left:
-        found += "; the budget has ended"
+    go_on = enough and not no_more
+    if enough and no_more:
+        found += f"; {no_more}"
     return verdict_of(
         7,
         passed=None,
@@ -150,7 +150,7 @@ def keep_going(
             "low": gain.low,
             "high": gain.high,
             "threshold": threshold,
-            "budget_left": budget_left,
+            "no_more": no_more,
         },
     )
 

@@ -110,7 +110,8 @@ class SearchContext:
     @property
     def measures_gains(self) -> bool:
         """Whether rounds are compared by their best, re-trained with several seeds (step 7)."""
-        return self.spec.recipe.checks and len(self.spec.plan()) > 1
+        planned = len(self.spec.plan())
+        return self.spec.recipe.checks and max(planned, self.spec.recipe.max_rounds or 0) > 1
 
     @property
     def final_epochs(self) -> int:

@@ -20,6 +20,7 @@ from service.search.packer import pack_sizes
 from service.search.proposals import cost_of
 from service.search.session import Workers
 from service.search.spec import RoundSpec, SearchSpec
+from service.search.spec_plan import further_round
 from trainers.config import TrialConfig
 from trainers.data import load
 from trainers.lanes.pack import train_pack
@@ -57,6 +58,8 @@ class Estimate:
     kwh: float
     co2: str
     flops_per_s: float
+    further: str = ""
+    """What step 7 of the recipe may add to it, in words."""
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -80,7 +83,7 @@ class Estimate:
             f"{self.workers} workers: about {self.seconds:.0f} s and {self.kwh * 1000:.2g} Wh "
             f"(estimated at {ASSUMED_WATTS_PER_WORKER:g} W per worker); CO2 {self.co2}"
         )
-        return Group(table, Text(total))
+        return Group(table, Text("\n".join(filter(None, (total, self.further)))))
 
 
 def estimate(spec: SearchSpec, *, workers: int | None = None) -> Estimate:
@@ -110,7 +113,20 @@ def estimate(spec: SearchSpec, *, workers: int | None = None) -> Estimate:
     site = Site.from_environment()
     co2e_kg = site.co2e_kg(kwh)
     co2 = site.describe() if co2e_kg is None else f"{co2e_kg * 1000:.2g} gCO2e"
-    return Estimate(tuple(rows), num_workers, seconds, kwh, co2, flops_per_s)
+    further = _further(spec)
+    return Estimate(tuple(rows), num_workers, seconds, kwh, co2, flops_per_s, further)
+
+
+def _further(spec: SearchSpec) -> str:
+    """Say what the recipe's step 7 may add to the plan; nothing where it cannot."""
+    done = [(round_.trials or 0) * round_.seeds for round_ in spec.plan()]
+    added, _ = further_round(spec, done)
+    if added is None:
+        return ""
+    return (
+        f"then refined rounds of {added.trials} trials while a round's gain is worth it "
+        f"(step 7: {spec.recipe.stop_gain:.0%}), at most {spec.max_rounds} rounds in all"
+    )
 
 
 def _round(

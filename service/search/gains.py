@@ -160,8 +160,11 @@ def incumbents(context: SearchContext, round_: int) -> list[TrialRecord]:
     return trained_with_finalist_seeds(context, ranked[0][0].config_id) if ranked else []
 
 
-def judge_gain(context: SearchContext, round_: int) -> bool:
-    """Record step 7 and return whether another round is worth it."""
+def judge_gain(context: SearchContext, round_: int, *, no_more: str = "") -> bool:
+    """Record step 7 and return whether another round is worth it.
+
+    `no_more` says why no round can follow, e.g. that the budget of trials is used up.
+    """
     earlier = _earlier_round(context, round_)
     if earlier is None or not context.measures_gains:
         return True
@@ -184,7 +187,7 @@ def judge_gain(context: SearchContext, round_: int) -> bool:
         [gain for gain in gains if math.isfinite(gain)],
         threshold=context.spec.recipe.stop_gain * scale,
         metric=objective.metric,
-        budget_left=not context.budget.exhausted(context.energy.own_kwh()),
+        no_more=context.budget.exhausted(context.energy.own_kwh()) or no_more,
     )
     record_verdict(context, verdict, round_)
     return verdict.verdict == "continue"

@@ -8,9 +8,6 @@ resuming after a kill and extending are all the same call.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-
 from search_spaces import Space
 from service.ledger.records import RoundRecord
 from service.search.checks import coarse_space, run_checks
@@ -21,24 +18,10 @@ from service.search.gains import judge_gain, judge_round, train_incumbent
 from service.search.goals import check_goals, note_energy
 from service.search.housekeeping import tidy
 from service.search.narrowing import refined_space
+from service.search.programme import Programme, Stage
 from service.search.prolonging import run_prolonging
 from service.search.rounds import RoundSource, record_round
 from service.search.samplers import choose_sampler
-from service.search.spec import RoundSpec
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One entry of a search's programme."""
-
-    number: int
-    """The round's number in the ledger."""
-    kind: str
-    """`search`, `finalists` or `prolong` (more epochs for the best)."""
-    spec: RoundSpec | None = None
-    epochs: int = 0
-    space: Space | None = None
-    """A space given by the user for this round, instead of a refined one."""
 
 
 def run_procedure(context: SearchContext) -> str:
@@ -54,14 +37,16 @@ def run_procedure(context: SearchContext) -> str:
     try:
         run_checks(context)
         run_baseline(context)
-        stages = programme(context)
+        stages = Programme(context)
         for stage in stages:
             if stage.kind == "finalists":
                 context.budget.reserve = 0.0
                 run_finalists(context, stage.number)
             elif stage.kind == "prolong":
                 run_prolonging(context, stage.number, stage.epochs)
-            elif not run_round(context, stage):
+            elif run_round(context, stage, no_more=stages.why_last(stage)):
+                stages.go_on(stage)
+            else:
                 stages.skip_rounds()
             tidy(context)
     except Stopped as stopped:
@@ -96,47 +81,11 @@ def _finalists_number(context: SearchContext) -> int:
     return max((record.round for record in rounds), default=-1) + 1
 
 
-class Programme(Iterator[Stage]):
-    """The stages of a search, in order: planned rounds, finalists, then each extension."""
+def run_round(context: SearchContext, stage: Stage, *, no_more: str) -> bool:
+    """Run one search round with its steps 4 or 5, 6 and 7; say whether to go on to the next.
 
-    def __init__(self, stages: Sequence[Stage]) -> None:
-        self._left = list(stages)
-
-    def __next__(self) -> Stage:
-        if not self._left:
-            raise StopIteration
-        return self._left.pop(0)
-
-    def skip_rounds(self) -> None:
-        """Leave out the rounds up to the next finalists."""
-        while self._left and self._left[0].kind == "search":
-            self._left.pop(0)
-
-
-def programme(context: SearchContext) -> Programme:
-    """Return all stages of a search, finished ones included."""
-    stages = [Stage(number, "search", spec) for number, spec in enumerate(context.spec.plan())]
-    stages.append(Stage(len(stages), "finalists"))
-    for event in context.ledger.events(context.search_id, "extension"):
-        number = int(event.payload["number"])
-        if event.payload.get("trials") is None:
-            stages.append(Stage(number, "prolong", epochs=int(event.payload["epochs"])))
-        else:
-            space = event.payload.get("space")
-            stages.append(
-                Stage(
-                    number,
-                    "search",
-                    RoundSpec.model_validate(event.payload["round"]),
-                    space=Space.from_mapping(space) if space else None,
-                )
-            )
-        stages.append(Stage(number + 1, "finalists"))
-    return Programme(stages)
-
-
-def run_round(context: SearchContext, stage: Stage) -> bool:
-    """Run one search round with its steps 4 or 5, 6 and 7; say whether to go on to the next."""
+    `no_more` says why no round can follow this one; empty where one can.
+    """
     assert stage.spec is not None
     record = _round_record(context, stage)
     if record.state == "running":
@@ -156,7 +105,7 @@ def run_round(context: SearchContext, stage: Stage) -> bool:
         context.finish_round(stage.number, reason=source.ended)
     note_energy(context, stage.number)
     check_goals(context, stage.number)
-    return judge_gain(context, stage.number)
+    return judge_gain(context, stage.number, no_more=no_more)
 
 
 def _round_record(context: SearchContext, stage: Stage) -> RoundRecord:
@@ -172,6 +121,8 @@ def _round_record(context: SearchContext, stage: Stage) -> RoundRecord:
         space, reasons = coarse_space(context)
     else:
         space, reasons = refined_space(context, stage.number, stage.spec)
+    if stage.added:
+        reasons = [{"text": stage.spec.reason}, *reasons]
     sampler, sampler_reason = str(stage.spec.sampler), "named in the spec"
     num_configs = stage.spec.trials or len(space.grid())
     epochs = stage.spec.epochs or context.spec.base.train.epochs

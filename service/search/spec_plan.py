@@ -1,7 +1,8 @@
-"""The coarse-to-fine plan of a spec that lists no rounds."""
+"""The rounds of a spec: those it lists, those derived from its budget, those step 7 adds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from service.search.spec_sections import HalvingSpec, RefineSpec, RoundSpec
@@ -22,7 +23,7 @@ def plan_rounds(spec: SearchSpec) -> list[RoundSpec]:
     Each round says why it is there. Trials of the rounds add up to `budget.trials`.
     """
     if spec.rounds:
-        return _filled(spec)
+        return _filled(spec)[: spec.max_rounds]
     epochs = spec.base.train.epochs
     if not spec.space:
         return [_round(sampler="grid", trials=1, epochs=epochs, reason="no space: one trial")]
@@ -36,8 +37,10 @@ def plan_rounds(spec: SearchSpec) -> list[RoundSpec]:
         points = len(spec.space.grid())
         reason = f"`sampler: grid` asks for the exact product of {points} points, in one round"
         return [_round(sampler="grid", trials=min(points, total), epochs=epochs, reason=reason)]
-    if total < MIN_TRIALS_TO_REFINE or epochs == 1:
+    if total < MIN_TRIALS_TO_REFINE or epochs == 1 or spec.max_rounds == 1:
         reason = f"{said} of {epochs} epochs are too few to explore first and refine then"
+        if spec.max_rounds == 1:
+            reason = f"`recipe.max_rounds: 1` asks for one round, which gets all of {said}"
         return [_round(sampler=spec.sampler, trials=total, epochs=epochs, reason=reason)]
     return _coarse_to_fine(spec, total, said, epochs)
 
@@ -47,7 +50,7 @@ def _coarse_to_fine(spec: SearchSpec, total: int, said: str, epochs: int) -> lis
     coarse_epochs = min(max(1, epochs // 5), 5)
     coarse = total // 2
     parts = [total - coarse]
-    if total >= MIN_TRIALS_FOR_TWO_REFINEMENTS:
+    if total >= MIN_TRIALS_FOR_TWO_REFINEMENTS and spec.max_rounds > 2:
         parts = [parts[0] - parts[0] // 3, parts[0] // 3]
     first_epoch = max(1, epochs // ETA**2)
     halving = HalvingSpec(eta=ETA, first_epoch=first_epoch) if first_epoch < epochs else None
@@ -72,6 +75,41 @@ def _coarse_to_fine(spec: SearchSpec, total: int, said: str, epochs: int) -> lis
             )
         )
     return rounds
+
+
+def further_round(spec: SearchSpec, done: Sequence[int]) -> tuple[RoundSpec | None, str]:
+    """Return the refined round that step 7 may still add, and why there is one or none.
+
+    It is like the last planned one, in the space that the round before it leaves.
+
+    Args:
+        spec: the search.
+        done: number of trials that each round so far was planned with, the planned rounds first.
+
+    """
+    last = spec.plan()[-1]
+    most = spec.max_rounds
+    if not spec.recipe.checks or not spec.space:
+        return None, "rounds are added by the recipe's step 7 alone"
+    if len(done) == 1 and spec.recipe.max_rounds is None:
+        return None, "the plan has one round, which step 7 has nothing to compare with"
+    if len(done) >= most:
+        return None, f"{most} rounds are the most that are allowed (`recipe.max_rounds`)"
+    configs = last.trials or DEFAULT_TRIALS
+    if spec.budget.trials is not None:
+        configs = min(configs, (spec.budget.trials - sum(done)) // last.seeds)
+    if configs < 1:
+        return None, f"the budget of {spec.budget.trials} trials is used up"
+    reason = f"added by step 7: the gain of round {len(done) - 1} is worth another round"
+    return last.model_copy(
+        update={
+            "sampler": "auto" if last.sampler == "grid" else last.sampler,
+            "trials": configs,
+            "refine": last.refine or RefineSpec(),
+            "space": None,
+            "reason": reason,
+        }
+    ), reason
 
 
 def _filled(spec: SearchSpec) -> list[RoundSpec]:

@@ -146,7 +146,9 @@ def test_the_search_goes_on_while_the_gain_is_worth_it(gains, word):
 
 
 def test_the_budget_ends_it_whatever_the_gain():
-    verdict = keep_going([0.02, 0.021], threshold=0.005, metric="val_error", budget_left=False)
+    verdict = keep_going(
+        [0.02, 0.021], threshold=0.005, metric="val_error", no_more="the budget has ended"
+    )
     assert verdict.verdict == "stop"
     assert "budget has ended" in verdict.reason
     assert keep_going([], threshold=0.1, metric="val_error").passed is None
