@@ -220,6 +220,7 @@ class Conductor:
             checkpoint_dir=str(context.checkpoint_dir),
             plan=self._plans.get(context.signature_of(todo[0])),
             device=context.spec.resources.device,
+            save_every_epochs=context.spec.resources.save_every_epochs,
         )
         context.ledger.update_trials(
             context.search_id, [(trial.trial_id, {"state": "running"}) for trial in todo]
@@ -242,8 +243,7 @@ class Conductor:
         if now - self._last_look_s > 1.0:
             self._last_look_s = now
             context.energy.flush()
-            if self._stopping is None and self._should_stop():
-                context.executor.interrupt()
+            self._should_stop()
         context.display.tick(context)
 
     def _gather(self, timeout_s: float) -> list[AnyMessage]:
@@ -323,9 +323,11 @@ class Conductor:
             )
 
     def _should_stop(self) -> bool:
-        """Look for a reason to end; remember it so that nothing new is started."""
+        """Look for a reason to end; at the first, nothing new starts and what runs saves."""
         if self._stopping is None:
             self._stopping = self._context.reason_to_stop()
+            if self._stopping is not None:
+                self._context.executor.interrupt()
         return self._stopping is not None
 
 

@@ -134,6 +134,9 @@ class ResourcesSpec(SpecSection):
     cpus_per_worker: Positive = 1.0
     max_workers: Count | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    save_every_epochs: Count | None = None
+    """Save inside long training every so many epochs, so that a dead worker costs no more; every
+    5 minutes it is saved anyway."""
 
 
 class RecipeSpec(SpecSection):

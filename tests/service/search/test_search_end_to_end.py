@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 
 import pandas as pd
 import pytest
@@ -187,6 +188,20 @@ def test_two_objectives_are_halved_by_front_at_equal_length(run):
     assert trials.query("state == 'pruned'")["reason"].str.contains("front").all()
 
 
+@pytest.mark.parametrize(("every", "epochs"), [(None, [4]), (3, [3, 4]), (1, [1, 2, 3, 4])])
+def test_long_training_is_saved_inside_as_often_as_asked(run, every, epochs):
+    result = run(
+        small_spec(
+            rounds=[{"sampler": "random", "trials": 2, "epochs": 4}],
+            finalists={"trials": 0},
+            resources={"save_every_epochs": every},
+        )
+    )
+    with sqlite3.connect(result.ledger_url) as connection:
+        saved = connection.execute("select epoch from checkpoints where trial_id = 0").fetchall()
+    assert sorted(epoch for (epoch,) in saved) == epochs
+
+
 def test_several_seeds_in_a_round_stand_or_fall_together(run):
     spec = small_spec(
         rounds=[{"sampler": "random", "trials": 6, "epochs": 4, "seeds": 2,
@@ -282,3 +297,21 @@ def test_resume_refuses_changed_code_and_records_that_it_was_accepted(run):
 def test_an_unknown_search_is_refused_with_the_ones_there_are(finished):
     with pytest.raises(LedgerError, match=finished.search_id):
         resume("nothing-7", ledger=finished.ledger_url)
+
+
+def test_a_budget_that_ends_mid_way_still_trains_the_finalists(run, monkeypatch):
+    from service.search.budget import BudgetKeeper
+
+    asked = iter(range(10**9))
+
+    def spent_after_a_while(self: BudgetKeeper, own_kwh: float) -> str:
+        return "the energy budget is used up" if self.reserve and next(asked) > 2 else ""
+
+    monkeypatch.setattr(BudgetKeeper, "exhausted", spent_after_a_while)
+    rounds = [{"sampler": "random", "trials": 40, "epochs": 4, "seeds": 1}]
+    result = run(small_spec(rounds=rounds, budget={"kwh": 1.0}))
+    trials = result.trials()
+    assert "used up" in result.record.reason
+    assert set(trials[trials["role"] == "finalist"]["state"]) == {"complete"}
+    assert not (trials[trials["role"] == "search"]["state"] == "complete").all()
+    assert result.record.test_looks == 1

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from small_search import SMALL, small_spec, table
+from small_search import SMALL, assert_same_outcome
 
-from service import open_search, run_search
+from service import open_search
 from service.search.yaml_loading import dump_yaml
 
 MOST_SESSIONS = 60
@@ -66,26 +66,8 @@ def _wait_for_ledger(folder: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    result = run_search(
-        small_spec(name="small"), workers=1, ledger=folder / "ledger.db", out=folder / "out"
-    )
-    return table(result.trials()), result.curves().drop(columns="busy_s")
-
-
 def check(folder: Path, undisturbed: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    result = open_search("small-1", ledger=folder / "ledger.db")
-    trials, curves = result.trials(), result.curves()
-    assert result.record.state == "finished"
-    assert not trials.duplicated(["config_id", "seed"]).any()
-    assert not curves.duplicated(["trial_id", "epoch"]).any()
-    assert result.record.test_looks == 1
-    pd.testing.assert_frame_equal(table(trials), undisturbed[0])
-    pd.testing.assert_frame_equal(curves.drop(columns="busy_s"), undisturbed[1])
-    accounts = result.energy()
-    assert abs(accounts.residual) < 1e-9
+    assert_same_outcome(open_search("small-1", ledger=folder / "ledger.db"), undisturbed)
 
 
 def test_three_kills_change_nothing(tmp_path, undisturbed):

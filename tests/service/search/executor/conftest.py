@@ -1,15 +1,4 @@
-"""One local Ray for all tests of this folder: starting it takes seconds."""
-
 import pytest
-
-
-@pytest.fixture(scope="session")
-def local_ray():
-    from service.search.executor.ray_cluster import Cluster, WorkerShape
-
-    cluster = Cluster(4, WorkerShape(), None)  # room for two executors of two workers
-    yield cluster
-    cluster.close()
 
 
 @pytest.fixture(scope="module")

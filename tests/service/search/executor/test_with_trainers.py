@@ -1,10 +1,5 @@
 """Both executors around isoflop's own trainers: the same numbers, to the last bit."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from executor_fakes import listen, order
 
@@ -74,27 +69,3 @@ def test_a_second_segment_goes_on_from_the_firsts_checkpoints(inline, tmp_path):
     assert [row.epoch for row in rows] == [3, 4]
     for row, expected in zip(rows, straight[2:], strict=True):
         assert row.metrics["val_loss"] == pytest.approx(expected.metrics["val_loss"], rel=1e-5)
-
-
-JOINS = """
-import sys, pathlib
-sys.path.insert(0, {folder!r})
-import test_with_trainers as tests
-from service.search.executor.ray_executor import RayExecutor
-
-executor = RayExecutor(2, address={address!r})
-assert executor.describe()["executor"] == "ray tune, joined"
-tests.told_by(executor, pathlib.Path({out!r}))
-"""
-
-
-def test_joins_a_running_cluster_and_leaves_it_running(local_ray, tmp_path):
-    import ray
-
-    code = JOINS.format(
-        folder=str(Path(__file__).parent),
-        address=ray.get_runtime_context().gcs_address,
-        out=str(tmp_path),
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=dict(os.environ))
-    assert ray.cluster_resources()["CPU"] == 4
