@@ -17,6 +17,10 @@ from trainers.models import build_model
 from trainers.models.mlp import Mlp
 
 
+WITHOUT_FLOPS = {"dropout", "bn_momentum", "bn_decay"}
+"""Keys of a model that change no product; left out, all trials of a pack share one count."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelFlops:
     """FLOPs of one batch; a multiplication and an addition count as two.
@@ -83,7 +87,7 @@ def count_flops(model: nn.Module, input_shape: tuple[int, ...], batch_size: int)
 def flops_per_epoch(config: TrialConfig, dataset: Dataset) -> int:
     """Return the FLOPs of training once on every training row; validation is not included."""
     flops = _flops_of(
-        config.model.model_dump_json(exclude_unset=True),
+        config.model.model_dump_json(exclude_unset=True, exclude=WITHOUT_FLOPS),
         dataset.input_shape,
         dataset.num_outputs,
         config.train.batch_size,

@@ -15,6 +15,8 @@ from service.report.charts.base import Chart, layout
 from service.report.facts import Facts
 
 MIN_TRIALS = 10
+MAX_TRIALS = 1_000
+"""Every k-th trial of a larger round is used: importances settle long before, fANOVA takes longer."""
 SEED = 0
 """fANOVA grows random trees; a fixed seed gives the same report every time."""
 
@@ -44,6 +46,7 @@ def importances(facts: Facts) -> tuple[list[Importance], int, int]:
         return [], 0, 0
     number = max(by_round, key=lambda r: (len(by_round[r]), -r))
     trials = by_round[number]
+    trials = trials[:: -(-len(trials) // MAX_TRIALS)]
     shares = _fanova(facts, trials) if len(trials) >= MIN_TRIALS else {}
     found = [
         Importance(path=path, share=share, rank_correlation=_rank_correlation(facts, trials, path))
@@ -87,7 +90,7 @@ def importance(facts: Facts) -> Chart | None:
     return Chart(
         name="importance",
         title="What mattered",
-        note=f"fANOVA (Optuna) on ranks, over the {count} finished trials of round {number}. "
+        note=f"fANOVA (Optuna) on ranks, over {count} finished trials of round {number}. "
         f"{effects + '.' if effects else ''}",
         views=(("all", figure),),
         table=table,
