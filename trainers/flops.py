@@ -16,7 +16,6 @@ from trainers.data import Dataset
 from trainers.models import build_model
 from trainers.models.mlp import Mlp
 
-
 WITHOUT_FLOPS = {"dropout", "bn_momentum", "bn_decay"}
 """Keys of a model that change no product; left out, all trials of a pack share one count."""
 

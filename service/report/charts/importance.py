@@ -16,7 +16,7 @@ from service.report.facts import Facts
 
 MIN_TRIALS = 10
 MAX_TRIALS = 1_000
-"""Every k-th trial of a larger round is used: importances settle long before, fANOVA takes longer."""
+"""Every k-th trial of a larger round is used: fANOVA would take long and say the same."""
 SEED = 0
 """fANOVA grows random trees; a fixed seed gives the same report every time."""
 
