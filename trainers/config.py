@@ -47,6 +47,7 @@ class DataConfig(Section):
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of all rows kept for the finalists; ignored where the source ships a test set."""
     split_seed: Annotated[int, Field(ge=0)] = 0
+    """Which rows go where; the same seed gives the same split."""
     standardise: bool = True
     """Subtract the mean and divide by the standard deviation, both of the training rows only."""
     num_train: Count | None = None
@@ -68,6 +69,7 @@ class ModelConfig(Section):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     kind: Literal["mlp", "cnn", "custom"] = "mlp"
+    """mlp and cnn are built in; custom is set by naming a `factory`."""
     factory: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
     """`package.module:function`, called with (input_shape, num_outputs, **other model keys)."""
     depth: Annotated[int, Field(ge=0, le=1000)] = 2
@@ -75,6 +77,7 @@ class ModelConfig(Section):
     width: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     """Units of each hidden layer (mlp) or channels of the first convolution (cnn)."""
     activation: Activation = "relu"
+    """After each hidden layer."""
     dropout: Fraction = 0.0
     """Probability that a hidden unit is dropped (inverted dropout, as `nn.Dropout(p)`)."""
     batch_norm: Literal["none", "before", "after"] = "none"
@@ -116,16 +119,20 @@ class OptimizerConfig(Section):
     """How gradients become updates."""
 
     kind: OptimizerKind = "adam"
+    """sgd is plain; momentum is sgd with momentum."""
     lr: Positive = 1e-3
     """Peak learning rate; the schedule multiplies it."""
     form: Literal["torch", "lecture"] = "torch"
     """momentum: V = beta V + g (torch) or V = beta V + (1 - beta) g (lecture, p. 41).
     rmsprop: alpha 0.99 (torch) or 0.9 (lecture, p. 42) where `alpha` is not given."""
     momentum: Fraction = 0.9
+    """beta of kind `momentum`."""
     alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
     """RMSProp's decay of the squared gradient."""
     beta1: Fraction = 0.9
+    """adam and adamw: decay of the mean gradient."""
     beta2: Fraction = 0.999
+    """adam and adamw: decay of the mean squared gradient."""
     eps: Positive | None = None
     """Added to the denominator; None: torch's default (1e-8, AdaGrad 1e-10)."""
     weight_decay: NonNegative = 0.0
@@ -153,6 +160,7 @@ class ScheduleConfig(Section):
     """
 
     kind: ScheduleKind = "constant"
+    """How the factor falls after warm-up; plateau drops it when the validation loss stalls."""
     warmup_fraction: Fraction = 0.0
     """The factor rises linearly from near 0 to 1 over this fraction of all updates."""
     end_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -173,6 +181,7 @@ class EarlyStoppingConfig(Section):
     patience_epochs: Annotated[int, Field(ge=0)] = 0
     """Epochs without improvement before the trial stops; 0: never."""
     min_delta: NonNegative = 0.0
+    """An epoch counts as better only if its loss is lower by more than this."""
     restore_best: bool = False
     """Report, and keep, the weights of the epoch with the lowest validation loss."""
 
@@ -181,12 +190,14 @@ class TrainConfig(Section):
     """The loop around the model."""
 
     batch_size: Count = 64
+    """Rows per update."""
     epochs: Count = 20
     """The trial's horizon: its schedule ends here, whatever rungs or segments lie between."""
     loss: Literal["auto", "cross_entropy", "half_mse"] = "auto"
     """auto: cross-entropy for classes, half_mse for numbers. half_mse = sum over outputs of
     (y - yhat)^2 / 2, mean over rows (lecture, p. 18); on classes it uses one-hot targets."""
     precision: Literal["float32", "float64", "bf16"] = "float32"
+    """Of weights and arithmetic; bf16: arithmetic only, weights stay float32."""
     grad_clip_norm: Positive | None = None
     """Scale the gradient of one trial down to this global norm."""
     seed: Annotated[int, Field(ge=0)] | None = None
@@ -216,6 +227,7 @@ class RegularisationConfig(Section):
     decoupled_decay: NonNegative = 0.0
     """w -= lr * decoupled_decay * w, beside any optimizer (adamw has its own weight_decay)."""
     label_smoothing: Fraction = 0.0
+    """Share of each label that is spread evenly over all classes (cross-entropy only)."""
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
 
 

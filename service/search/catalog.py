@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
-import re
+import itertools
+import textwrap
 import typing
 from typing import Any
 
@@ -11,6 +13,9 @@ from pydantic import BaseModel
 
 from trainers.config import TrialConfig, valid_paths
 from trainers.errors import ConfigError, nearest
+
+WORDS = {str: "text", int: "whole number", float: "number", bool: "True | False"}
+SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
 def settings(prefix: str | None = None) -> list[dict[str, str]]:
@@ -51,20 +56,34 @@ def _rows(model: type[BaseModel], prefix: str) -> list[dict[str, str]]:
 def _values(annotation: Any, metadata: list[Any]) -> str:
     """Name the allowed values of a field in a few words."""
     arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _values(arguments[0], [*metadata, *arguments[1:]])
     if typing.get_origin(annotation) is typing.Literal:
         return " | ".join(map(str, arguments))
-    if arguments and type(None) in arguments:
-        rest = [argument for argument in arguments if argument is not type(None)]
-        return " | ".join([*(_values(argument, []) for argument in rest), "null"])
-    if arguments:
-        return _values(arguments[0], [*metadata, *arguments[1:]])
-    bounds = [str(bound) for bound in metadata if "Ge" in str(bound) or "Gt" in str(bound)]
-    name = getattr(annotation, "__name__", str(annotation))
-    return name + (f" ({', '.join(bounds)})" if bounds else "")
+    if type(None) in arguments:
+        inner = next(argument for argument in arguments if argument is not type(None))
+        return f"{_values(inner, metadata)} | None"
+    return " ".join([WORDS[annotation], *_bounds(metadata)])
+
+
+def _bounds(metadata: list[Any]) -> list[str]:
+    """Return `> 0`, `< 1` and so on; inside a union pydantic nests them in a field."""
+    found: list[str] = []
+    for item in metadata:
+        found += _bounds(getattr(item, "metadata", []))
+        found += [
+            f"{sign} {getattr(item, name):g}" for name, sign in SIGNS.items() if hasattr(item, name)
+        ]
+    return found
 
 
 def _docstrings(model: type[BaseModel]) -> dict[str, str]:
-    """Return the string under each field in the class's source."""
-    pattern = re.compile(r'^    (\w+): [^\n]*\n(?:[^\n"]*\n)*?    """(.*?)"""', re.M | re.S)
-    source = inspect.getsource(model)
-    return {name: " ".join(text.split()) for name, text in pattern.findall(source)}
+    """Return the string that stands right under each field in the class's source."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0].body  # type: ignore[attr-defined]
+    found: dict[str, str] = {}
+    for field, below in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            match below:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    found[field.target.id] = " ".join(text.split())
+    return found
