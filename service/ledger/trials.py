@@ -100,14 +100,20 @@ class TrialStore(Store):
         role: str | None = None,
         states: Collection[str] | None = None,
         trial_ids: Iterable[int] | None = None,
+        from_id: int = 0,
     ) -> list[TrialRecord]:
-        """Return the search's trials by id; every condition that is given must hold."""
+        """Return the search's trials by id; every condition that is given must hold.
+
+        `from_id` leaves out the trials before it, which a caller knows already.
+        """
         columns = [column for column in trials.columns if column is not trials.c.config]
         config = sa.cast(trials.c.config, sa.Text).label("config_text")
         query = sa.select(*columns, config).where(trials.c.search_id == search_id)
         for column, value in ((trials.c.round, round), (trials.c.batch, batch)):
             if value is not None:
                 query = query.where(column == value)
+        if from_id:
+            query = query.where(trials.c.trial_id >= from_id)
         if role is not None:
             query = query.where(trials.c.role == role)
         if states is not None:

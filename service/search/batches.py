@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from service.ledger.records import TrialRecord
+from service.search.bar import Bar, group_values, leaders
 from service.search.conductor import TERMINAL, Advance, Flow
 from service.search.context import SearchContext
 from service.search.halving import decide, rungs
-from service.search.measure import mean_values, metrics_at, values_of
+from service.search.measure import metrics_at
 from service.search.objectives import is_feasible
 from service.search.spec import HalvingSpec
 
@@ -27,6 +28,8 @@ class BatchPlan:
     round: int
     horizon_epochs: int
     halving: HalvingSpec | None = None
+    bar: Bar | None = None
+    """What other batches of the round reached; None where there is one batch alone."""
 
     @property
     def rung_epochs(self) -> tuple[int, ...]:
@@ -65,20 +68,12 @@ def _prune(
     trials: Sequence[TrialRecord],
 ) -> None:
     """Decide who goes on past a rung, once, and stop the others."""
-    recorded = [
-        event.payload
-        for event in context.ledger.events(context.search_id, "rung")
-        if (event.payload["round"], event.payload["batch"], event.payload["rung"])
-        == (plan.round, batch, rung)
-    ]
-    if not recorded:
-        decision = _decide(context, plan, batch, epoch, trials)
-        context.event(
-            "rung",
-            {"round": plan.round, "batch": batch, "rung": rung, "epoch": epoch, **decision},
-        )
-        recorded = [decision]
-    pruned: Mapping[str, str] = recorded[0]["pruned"]
+    decision = context.rung_decision(plan.round, batch, rung)
+    if decision is None:
+        decided = _decide(context, plan, batch, epoch, trials)
+        decision = {"round": plan.round, "batch": batch, "rung": rung, "epoch": epoch, **decided}
+        context.record_rung(decision)
+    pruned: Mapping[str, str] = decision["pruned"]
     stopped = [trial for trial in trials if str(trial.trial_id) in pruned]
     metrics = metrics_at(context, stopped, epoch)
     context.ledger.update_trials(
@@ -107,26 +102,16 @@ def _decide(
 ) -> dict[str, dict[str, str]]:
     """Return {"pruned": trial id -> reason, "promoted": trial id -> reason}."""
     assert plan.halving is not None
-    others = context.ledger.trials(context.search_id, round=plan.round)
-    comparable = [
-        trial
-        for trial in others
-        if trial.batch != batch
-        and trial.epochs_done >= epoch
-        # A batch is opened when the one two before it has ended, so whatever the timing these
-        # have all passed the rung: the bar does not depend on who was faster.
-        and (not context.deterministic or trial.batch <= batch - context.batches_open)
-    ]
-    values = _group_values(context, trials, epoch)
+    values = group_values(context, trials, epoch)
     decisions = decide(
         values,
         context.spec.objective_list,
         eta=plan.halving.eta,
         epoch=epoch,
-        pool=_group_values(context, comparable, epoch),
+        pool=plan.bar.values(batch, epoch) if plan.bar else None,
         best_so_far=any(context.restores_best(trial) for trial in trials),
     )
-    leader_of = _leaders(trials)
+    leader_of = leaders(trials)
     by_leader = {decision.trial_id: decision for decision in decisions}
     result: dict[str, dict[str, str]] = {"pruned": {}, "promoted": {}}
     for trial in trials:
@@ -136,35 +121,6 @@ def _decide(
         stops = not decision.promote and not trial.stopped_early
         result["pruned" if stops else "promoted"][str(trial.trial_id)] = decision.reason
     return result
-
-
-def _leaders(trials: Sequence[TrialRecord]) -> dict[int, int]:
-    """Map each trial to the lowest trial id of its configuration."""
-    first: dict[str, int] = {}
-    return {trial.trial_id: first.setdefault(trial.config_id, trial.trial_id) for trial in trials}
-
-
-def _group_values(
-    context: SearchContext, trials: Sequence[TrialRecord], epoch: int
-) -> dict[int, tuple[float, ...]]:
-    """Return the objectives' values at `epoch` per configuration, under its leader's id.
-
-    A configuration of which a seed diverged or failed counts as diverged: all NaN.
-    """
-    reached = [trial for trial in trials if trial.state != "infeasible"]
-    metrics = metrics_at(context, reached, epoch)
-    leader_of = _leaders(reached)
-    objectives = context.spec.objective_list
-    rows: dict[int, list[tuple[float, ...]]] = {}
-    for trial in reached:
-        lost = trial.state in ("diverged", "failed") or trial.trial_id not in metrics
-        values = (
-            (math.nan,) * len(objectives)
-            if lost
-            else values_of(metrics[trial.trial_id], objectives)
-        )
-        rows.setdefault(leader_of[trial.trial_id], []).append(values)
-    return {leader: mean_values(group) for leader, group in rows.items()}
 
 
 def _complete(context: SearchContext, trials: Sequence[TrialRecord]) -> None:

@@ -70,11 +70,14 @@ class SearchContext:
     display: Display = field(default_factory=Silent)
     evidence: Sequence[Told] = ()
     """Trials from elsewhere, told to samplers at equal length only."""
+    kept_bytes: int = 0
+    """Size of the checkpoints that the last tidying kept."""
     batches_open: int = 2
     """Batches in flight in the deterministic mode: one trains while the next is proposed."""
     _trials: dict[int, Trial] = field(default_factory=dict)
     _signatures: dict[str, str] = field(default_factory=dict)
     _best: tuple[float, int] | None = None
+    _rungs: dict[tuple[int, int, int], Mapping[str, Any]] | None = None
 
     @property
     def search_id(self) -> str:
@@ -205,6 +208,23 @@ class SearchContext:
             done += row.epochs_done
             planned += row.epochs_done if ended else row.horizon_epochs
         return done, planned
+
+    def rung_decision(self, round_: int, batch: int, rung: int) -> Mapping[str, Any] | None:
+        """Return who was promoted and pruned at a rung, or None if that is not decided yet."""
+        if self._rungs is None:  # read once: what is decided from now on is added
+            self._rungs = {}
+            for event in self.ledger.events(self.search_id, "rung"):
+                self._keep_rung(event.payload)
+        return self._rungs.get((round_, batch, rung))
+
+    def record_rung(self, decision: Mapping[str, Any]) -> None:
+        """Write a rung's decision down, before it is acted on."""
+        self.event("rung", dict(decision))
+        self._keep_rung(decision)
+
+    def _keep_rung(self, decision: Mapping[str, Any]) -> None:
+        assert self._rungs is not None
+        self._rungs[decision["round"], decision["batch"], decision["rung"]] = decision
 
     def note_best(self, value: float, trial_id: int) -> None:
         """Remember a finished trial's value of the first objective, for the display."""

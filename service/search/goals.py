@@ -15,18 +15,24 @@ from service.search.measure import mean_values, values_of
 from service.search.proposals import seeds_of
 
 
-def target_reached(context: SearchContext, round_: int, up_to_batch: int | None = None) -> str:
-    """Return which configuration reached the target, or an empty string."""
+def has_ended(context: SearchContext, round_: int, batch: int) -> bool:
+    """Say whether no trial of a batch is waiting or running; true at once without a target."""
+    if context.spec.budget.target is None:
+        return True
+    trials = context.ledger.trials(context.search_id, round=round_, batch=batch)
+    return all(trial.state not in ("waiting", "running") for trial in trials)
+
+
+def target_reached(context: SearchContext, round_: int, batch: int | None = None) -> str:
+    """Return which configuration of a round, or of one batch, reached the target, or nothing."""
     target = context.spec.budget.target
     if target is None:
         return ""
     objective = context.spec.objective_list[0]
     trials = context.ledger.trials(
-        context.search_id, round=round_, role="search", states=["complete"]
+        context.search_id, round=round_, batch=batch, role="search", states=["complete"]
     )
     for group in seeds_of(trials).values():
-        if up_to_batch is not None and group[0].batch > up_to_batch:
-            continue
         value = _value(context, group)
         if objective.cost(value) <= objective.cost(target):
             return (

@@ -11,7 +11,7 @@ Sources: Jamieson & Talwalkar 2016 (successive halving), Li et al. 2020 (ASHA), 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from service.search.objectives import (
@@ -102,33 +102,6 @@ def decide(
             reason = f"{told}: place {place} of {last - 1}{front}, the best {keep} go on; {verdict}"
         decisions.append(Decision(trial_id=trial_id, promote=promote, place=place, reason=reason))
     return decisions
-
-
-def promotable(
-    seen: Mapping[int, Sequence[float]],
-    promoted: Collection[int],
-    objectives: Sequence[Objective],
-    *,
-    eta: int,
-) -> list[int]:
-    """Return the trials that may go on now, best first: the asynchronous rule (ASHA).
-
-    A trial goes on as soon as it is in the top 1/eta of what the rung has seen so far. One that
-    is not may still be called later, when more have been seen; nobody waits for a full rung.
-
-    Args:
-        seen: trial id -> values of all trials that have reached the rung.
-        promoted: those that have gone on already.
-        objectives: as in `decide`.
-        eta: one in eta of those seen goes on; with fewer than eta seen, nobody does yet.
-
-    Raises:
-        ConfigError: if `eta` < 2.
-
-    """
-    _check_eta(eta)
-    order = _rank(seen, objectives).order
-    return [trial_id for trial_id in order[: len(order) // eta] if trial_id not in promoted]
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,36 @@ without a checkpoint is trained again from its seed, with the same result.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from service.search.conductor import ENDED, TERMINAL
 from service.search.context import SearchContext
 from service.search.finalists import candidates
 
+SPARE_BYTES = 256 * 2**20
+LEAST_BYTES = 2**20
+"""A small file counts as so much, so that there are never thousands of them."""
 KEPT_FOR_EXTENSION = 10
 """Best finished configurations whose checkpoints are kept, so that `extend` can go on from them."""
+
+
+def tidy_when_due(context: SearchContext) -> None:
+    """Tidy when the folder has outgrown twice what was kept last time.
+
+    Finding out what is kept reads every trial, so it must not be done for each batch.
+    """
+    size = _folder_bytes(context)
+    if size > 2 * context.kept_bytes + SPARE_BYTES:
+        tidy(context)
+
+
+def _folder_bytes(context: SearchContext) -> int:
+    sizes = []
+    for path in context.checkpoint_dir.glob("*.pt"):
+        with suppress(FileNotFoundError):  # a worker's temporary file, renamed meanwhile
+            sizes.append(max(path.stat().st_size, LEAST_BYTES))
+    return sum(sizes)
 
 
 def tidy(context: SearchContext) -> int:
@@ -34,4 +56,5 @@ def tidy(context: SearchContext) -> int:
         if path.name not in kept_files and path.name.split(".")[0] in ended:
             path.unlink(missing_ok=True)
             deleted += 1
+    context.kept_bytes = _folder_bytes(context)
     return deleted

@@ -7,24 +7,22 @@ running, whatever the timing; so the next batch is proposed while the last one t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from dataclasses import replace as _replace
 
 from search_spaces import Space
 from service.ledger.records import RoundRecord, TrialRecord
+from service.search.bar import Bar
 from service.search.batches import BatchPlan, batch_flow
 from service.search.conductor import Flow
 from service.search.context import SearchContext
-from service.search.goals import target_reached
-from service.search.housekeeping import tidy
-from service.search.measure import mean_values, values_of
-from service.search.objectives import excess
+from service.search.goals import has_ended, target_reached
+from service.search.housekeeping import tidy_when_due
 from service.search.proposals import Refusal, seeds_of, trial_record
-from service.search.samplers import Ask, Handle, Told, choose_batch_size, deterministic_view
+from service.search.samplers import Ask, Handle, choose_batch_size, deterministic_view
 from service.search.seeds import trial_seed
 from service.search.spec import RoundSpec
+from service.search.telling import Teller
 
 
 @dataclass
@@ -41,20 +39,40 @@ class RoundSource:
     _batch: int = 0
     _asked: int = 0
     _asking: Handle | None = None
+    _searched: int = 0
+    """Batches that the target was looked for in."""
+
+    def __post_init__(self) -> None:
+        self._teller = Teller(self.context)
+        self._bar = Bar(self.context, self.round)
 
     @property
     def plan(self) -> BatchPlan:
         """How this round's batches are trained."""
-        return BatchPlan(round=self.round, horizon_epochs=self._epochs, halving=self.spec.halving)
+        return BatchPlan(
+            round=self.round,
+            horizon_epochs=self._epochs,
+            halving=self.spec.halving,
+            bar=self._bar,
+        )
 
     @property
     def exhausted(self) -> bool:
         """Whether every batch was handed out."""
         if self.ended or self._asked >= self._planned:
             return True
-        settled = self._batch - self.context.batches_open
-        self.ended = target_reached(self.context, self.round, settled) if settled >= 0 else ""
+        self.ended = self._target_reached()
         return bool(self.ended)
+
+    def _target_reached(self) -> str:
+        """Look into each batch once, when it must have ended whatever the timing."""
+        ended = ""
+        while not ended and self._searched <= self._batch - self.context.batches_open:
+            if not has_ended(self.context, self.round, self._searched):
+                break
+            ended = target_reached(self.context, self.round, self._searched)
+            self._searched += 1
+        return ended
 
     @property
     def _epochs(self) -> int:
@@ -80,7 +98,7 @@ class RoundSource:
             if not asks:
                 return None
             recorded = self._record(asks)
-        tidy(self.context)
+        tidy_when_due(self.context)
         self._asked += len(seeds_of(recorded))
         self._batch += 1
         return batch_flow(self.context, self.plan, self._batch - 1)
@@ -110,7 +128,7 @@ class RoundSource:
         return [Ask(params=dict(params)) for params in self.context.spec.start_configs()]
 
     def _ask(self, num: int, given: Sequence[Ask]) -> Handle:
-        told = self._told()
+        told = self._teller.told()
         if self.context.deterministic:
             told = deterministic_view(told, self.round, self._batch)
         bounded = any(c.known_before_training for c in self.context.spec.constraint_list)
@@ -128,42 +146,6 @@ class RoundSource:
             avoid=[ask.params for ask in given],
             refuse=Refusal(self.context.spec, self._epochs) if bounded else None,
         )
-
-    def _told(self) -> list[Told]:
-        """Return all that is known: trials of this search, and evidence from elsewhere."""
-        trials = self.context.ledger.trials(self.context.search_id, role="search")
-        groups = seeds_of([trial for trial in trials if trial.params]).values()
-        return [*self.context.evidence, *(self._told_of(group) for group in groups)]
-
-    def _told_of(self, group: Sequence[TrialRecord]) -> Told:
-        """Join the seeds of one configuration into what a sampler is told of it."""
-        first = group[0]
-        objectives = self.context.spec.objective_list
-        states = {trial.state for trial in group}
-        rows = [values_of(trial.metrics, objectives) for trial in group]
-        values = mean_values(rows) if not states & {"waiting", "running"} else None
-        finite = values is not None and all(math.isfinite(value) for value in values)
-        told = Told(
-            number=first.trial_id,
-            params=dict(first.params),
-            state="running",
-            attrs=dict(first.sampler_attrs),
-            horizon_epochs=first.horizon_epochs,
-            round=first.round,
-            batch=first.batch,
-        )
-        if states & {"waiting", "running"}:
-            return told
-        if "failed" in states:
-            return _replace(told, state="failed")
-        if "diverged" in states or not finite or values is None:
-            return _replace(told, state="diverged")
-        if "pruned" in states:
-            return _replace(told, state="pruned", intermediate={first.epochs_done: values[0]})
-        bounds = excess(first.metrics, self.context.spec.constraint_list)
-        if "infeasible" in states:
-            return _replace(told, state="infeasible", values=values, constraints=bounds)
-        return _replace(told, state="complete", values=values, constraints=bounds)
 
     def _seed(self, fixed: int | None, position: int, repeat: int) -> int:
         """Return a trial's seed: its own, or the one that `train.seed` fixes for a first run."""

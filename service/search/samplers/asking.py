@@ -84,7 +84,7 @@ def ask(
         for row in told
         if horizon_epochs is None or row.horizon_epochs in (None, horizon_epochs)
     ]
-    taken = {params_key(row.params) for row in same_length} | {params_key(p) for p in avoid}
+    taken = {row.key for row in same_length} | {params_key(p) for p in avoid}
     rows = evidence(told, space, horizon_epochs) if name in MODEL_BASED else []
     source: Proposer
     if name == "grid":

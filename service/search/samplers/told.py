@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
@@ -13,6 +14,7 @@ ToldState = Literal["complete", "pruned", "running", "diverged", "infeasible", "
 
 Params: TypeAlias = Mapping[str, Any]
 """Searched path -> value, for those hyperparameters that are active."""
+Key: TypeAlias = tuple[tuple[str, bool, Any], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,11 @@ class Told:
     """Full length of the trial: values of other lengths are never compared."""
     round: int = 0
     batch: int = 0
+
+    @cached_property
+    def key(self) -> Key:
+        """A hashable that is equal for equal configurations."""
+        return params_key(self.params)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +81,7 @@ class Asked(Sequence[Ask]):
         return self.asks[index]
 
 
-def params_key(params: Params) -> tuple[tuple[str, bool, Any], ...]:
+def params_key(params: Params) -> Key:
     """Return a hashable that is equal for equal configurations (1 is 1.0, but not true)."""
     return tuple((path, isinstance(v, bool), v) for path, v in sorted(params.items()))
 

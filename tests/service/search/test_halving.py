@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.search.halving import decide, num_promoted, promotable, rungs
+from service.search.halving import decide, num_promoted, rungs
 from service.search.objectives import Objective, dominates
 from trainers.errors import ConfigError
 
@@ -106,22 +106,3 @@ def test_counts_hold_and_nothing_promoted_is_dominated_by_what_stops(table, eta)
     assert not any(dominates(finite[s], finite[p]) for p in going for s in finite.keys() - going)
     if len(objectives) == 1 and finite:
         assert min(finite, key=lambda i: (finite[i], i)) in going
-
-
-@settings(deadline=None, max_examples=100)
-@given(tables, st.integers(2, 4))
-def test_asynchronous_promotions_are_the_top_of_what_was_seen(table, eta):
-    objectives = objectives_for(table)
-    seen, gone = {}, set()
-    for trial_id, row in table.items():
-        seen[trial_id] = row
-        ready = promotable(seen, gone, objectives, eta=eta)
-        finite = sum(all(map(math.isfinite, v)) for v in seen.values())
-        assert len(ready) <= finite // eta
-        assert all(all(map(math.isfinite, seen[i])) for i in ready)
-        gone.update(ready)
-        assert promotable(seen, gone, objectives, eta=eta) == []
-    final = promoted(decide(table, objectives, eta=eta, epoch=1))
-    finite = sum(all(map(math.isfinite, v)) for v in table.values())
-    if finite >= eta:
-        assert final <= gone  # late comers may have gone on besides, never instead
