@@ -6,11 +6,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from service.ledger import migrate
 from service.ledger.energy_rows import EnergyStore
 from service.ledger.engine import explained, make_engine, parse_url, shown
 from service.ledger.export import ExportStore
 from service.ledger.messages import MessageStore
-from service.ledger.migrate import HEAD, stored_revision, upgrade
 from trainers.errors import LedgerError
 
 
@@ -57,10 +57,10 @@ class Ledger(ExportStore, MessageStore, EnergyStore):
 
     def _bring_up_to_date(self) -> None:
         with self._reading() as connection:
-            revision = stored_revision(connection)
-        if revision != HEAD:
+            revision = migrate.stored_revision(connection)
+        if revision != migrate.HEAD:
             with self._writing() as connection:
-                upgrade(connection, self._url)
+                migrate.upgrade(connection, self._url)
 
     @property
     def url(self) -> str:
