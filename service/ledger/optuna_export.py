@@ -40,6 +40,7 @@ _STATES = {
     "waiting": "WAITING",
     "running": "RUNNING",
     "complete": "COMPLETE",
+    "stopped": "FAIL",
     "infeasible": "COMPLETE",  # it was trained; Optuna's constraints say that it may not win
     "pruned": "PRUNED",
     "diverged": "FAIL",

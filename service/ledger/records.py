@@ -15,7 +15,10 @@ SearchState = Literal["running", "finished", "interrupted", "stopped", "failed",
 RoundKind = Literal["recipe", "search", "finalists", "baseline", "extension"]
 RoundState = Literal["running", "finished", "ended_early"]
 TrialRole = Literal["baseline", "search", "sweep", "overfit", "initial", "incumbent", "finalist"]
-TrialState = Literal["waiting", "running", "complete", "pruned", "diverged", "failed", "infeasible"]
+TrialState = Literal[
+    "waiting", "running", "complete", "pruned", "diverged", "failed", "infeasible", "stopped"
+]
+"""pruned: lost at a rung; infeasible: broke a constraint; stopped: its search ended before it."""
 SegmentState = Literal["waiting", "running", "done", "failed", "split", "cancelled"]
 
 

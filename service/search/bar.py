@@ -11,7 +11,7 @@ from service.search.measure import mean_values, metrics_at, values_of
 
 Values = dict[int, tuple[float, ...]]
 """Lowest trial id of a configuration -> the objectives' values, meaned over its seeds."""
-ENDED = {"complete", "pruned", "diverged", "failed", "infeasible"}
+ENDED = {"complete", "pruned", "diverged", "failed", "infeasible", "stopped"}
 
 
 class Bar:

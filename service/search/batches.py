@@ -123,6 +123,21 @@ def _decide(
     return result
 
 
+def settle(context: SearchContext, reason: str) -> None:
+    """Give every trial of a search that ends early its last state.
+
+    Those that had reached their horizon are complete, though their batch had not ended; the
+    others are stopped, with the reason that ended the search.
+    """
+    open_trials = context.ledger.trials(context.search_id, states=["waiting", "running"])
+    _complete(context, open_trials)
+    left = context.ledger.trials(context.search_id, states=["waiting", "running"])
+    context.ledger.update_trials(
+        context.search_id,
+        [(trial.trial_id, {"state": "stopped", "reason": reason}) for trial in left],
+    )
+
+
 def _complete(context: SearchContext, trials: Sequence[TrialRecord]) -> None:
     """Mark what reached its horizon, stopped by its own rule, or broke a constraint."""
     ended = [

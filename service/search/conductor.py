@@ -30,12 +30,13 @@ from service.messages import (
 from service.search.context import SearchContext, Stopped
 from service.search.packer import pack
 from service.search.retry import RetryPolicy
+from service.search.segment import DAMAGED
 
 POLL_S = 0.2
 PENDING_POLL_S = 0.01
 """How often a sampler that is thinking is asked whether it is done."""
 ENDED = {"done", "split", "failed", "cancelled"}
-TERMINAL = {"complete", "pruned", "diverged", "failed", "infeasible"}
+TERMINAL = {"complete", "pruned", "diverged", "failed", "infeasible", "stopped"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,6 +289,9 @@ class Conductor:
         """Issue the segment again, split it, or fail its one trial, as the retry policy decides."""
         context = self._context
         self._book_lost(segment, failed)
+        if failed.error.startswith(DAMAGED) and self._starts_anew(segment):
+            self._waiting.insert(0, (number, segment))
+            return
         decision = self._policy.decide(segment, failed)
         context.ledger.add_event(
             context.search_id,
@@ -312,6 +316,18 @@ class Conductor:
             )
             context.display.note(decision.reason)
             self._end(number, segment.segment_id, "failed")
+
+    def _starts_anew(self, segment: SegmentRecord) -> bool:
+        """Leave altered checkpoints alone, if that is why the segment failed; say so."""
+        context = self._context
+        trials = context.ledger.trials(context.search_id, trial_ids=segment.trial_ids)
+        damaged = context.drop_damaged([t for t in trials if t.state not in TERMINAL])
+        if damaged:
+            context.warn(
+                f"checkpoints of trials {', '.join(map(str, damaged))} are truncated or altered: "
+                "these trials are trained again from their beginning"
+            )
+        return bool(damaged)
 
     def _book_lost(self, segment: SegmentRecord, failed: Failed) -> None:
         """Book what a dead worker had used as wasted; a living one said so in its borders."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from search_spaces import Space
 from service.ledger.records import RoundRecord
+from service.search.batches import settle
 from service.search.checks import coarse_space, run_checks
 from service.search.conductor import Conductor
 from service.search.context import SearchContext, Stopped
@@ -62,7 +63,9 @@ def _finish_on_what_is_left(context: SearchContext, stopped: Stopped) -> None:
     context.event("ended_early", {"kind": stopped.kind, "reason": stopped.reason})
     context.display.note(f"the search ends: {stopped.reason}")
     context.end_open_rounds(stopped.reason)
+    settle(context, stopped.reason)
     context.budget.reserve = 0.0
+    context.executor.proceed()
     try:
         run_finalists(context, _finalists_number(context))
     except Stopped as again:
@@ -70,6 +73,7 @@ def _finish_on_what_is_left(context: SearchContext, stopped: Stopped) -> None:
             raise
         context.warn(f"the finalists were cut short: {again.reason}")
         context.end_open_rounds(again.reason)
+        settle(context, again.reason)
 
 
 def _finalists_number(context: SearchContext) -> int:

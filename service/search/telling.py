@@ -59,7 +59,7 @@ class Teller:
         if _is_open(group):
             return told
         states = {trial.state for trial in group}
-        if "failed" in states:
+        if states & {"failed", "stopped"}:
             return replace(told, state="failed")
         spec = self._context.spec
         values = mean_values([values_of(trial.metrics, spec.objective_list) for trial in group])

@@ -87,6 +87,11 @@ class InlineExecutor:
             while self._waiting:
                 self._messages.put(Interrupted(**name_of(self._waiting.popleft())))
 
+    def proceed(self) -> None:
+        """Take orders again after an interrupt that has been answered."""
+        with self._changed:
+            self._stopping = self._closed
+
     def pids(self) -> frozenset[int]:
         """Return this process's id, once it took up an order."""
         return frozenset({os.getpid()} if self._took_an_order else set())

@@ -74,9 +74,9 @@ class Mailbox:
             self._adjourned.add(meeting)
             self._changed.notify_all()
 
-    async def ask_to_stop(self) -> None:
-        """Ask every worker to finish its epoch."""
-        self._stop = True
+    async def ask_to_stop(self, stop: bool) -> None:
+        """Ask every worker to finish its epoch, or take that back."""
+        self._stop = stop
 
     async def stop_requested(self) -> bool:
         """Return whether workers are asked to stop."""

@@ -43,6 +43,10 @@ class Executor(Protocol):
         """  # noqa: D205
         ...
 
+    def proceed(self) -> None:
+        """Take orders again after a first `interrupt`, once every order has been answered."""
+        ...
+
     def pids(self) -> frozenset[int]:
         """Return the process ids of all workers that ever took up an order."""
         ...

@@ -155,13 +155,19 @@ class RayExecutor:
         for ticket in self._queue.take_back_waiting():
             self._answer(ticket.name, Interrupted)
         if first:
-            self._mailbox.ask_to_stop.remote()
+            self._mailbox.ask_to_stop.remote(True)
             return
         with self._lock:
             names = list(self._open)
         for name in names:
             self._answer(name, Interrupted)
         self._kill_workers()
+
+    def proceed(self) -> None:
+        """Take orders again after an interrupt that has been answered."""
+        if self._stopping and not self._closed:
+            ray.get(self._mailbox.ask_to_stop.remote(False))
+            self._stopping = False
 
     def pids(self) -> frozenset[int]:
         """Return the process ids of all workers that ever took up an order."""
