@@ -195,7 +195,7 @@ class LedgerContract:
         assert [(row[0], row[1], row[2]) for row in rows] == [(1, 1, "running"), (1, 2, "diverged")]
         metrics = rows[1][3]
         assert math.isnan(metrics.pop("lr"))
-        assert metrics == {"val_loss": 1.0201, "grad_norm": math.inf, "own": 2.0}
+        assert metrics == {"val_loss": 1.0201, "grad_norm": math.inf, "own": 2.0, "busy_s": 0.5}
         assert ledger.values_at(search_id, [0, 1, 2], 2, "own") == {0: 2.0, 1: 2.0}
         assert ledger.values_at(search_id, [0], 2, "val_loss") == {0: 0.0201}
         assert math.isnan(ledger.values_at(search_id, [0], 2, "lr")[0])
