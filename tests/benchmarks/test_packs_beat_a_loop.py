@@ -70,3 +70,12 @@ def test_a_search_is_faster_than_a_loop_over_two_processes():
     # All trained the same thing: the median trial errs alike.
     errors = [(each["d"].median_error, each["isoflop"].median_error) for each in rounds]
     assert all(abs(theirs - ours) < 0.1 for theirs, ours in errors)
+
+
+@pytest.mark.long
+@pytest.mark.benchmark
+@pytest.mark.timeout(3 * 3600)
+def test_quality_for_time():
+    from tests.benchmarks import anytime
+
+    assert anytime.main().exists()
