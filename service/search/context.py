@@ -19,6 +19,8 @@ from service.search.samplers.process import SamplerProcess
 from service.search.spec import SearchSpec
 from trainers.config import TrialConfig
 from trainers.data import Dataset, load
+from trainers.errors import CheckpointError
+from trainers.lanes.checkpoint import load_lane
 from trainers.lanes.signature import signature
 from trainers.trial import CheckpointRef, Trial
 
@@ -77,6 +79,8 @@ class SearchContext:
     _trials: dict[int, Trial] = field(default_factory=dict)
     _signatures: dict[str, str] = field(default_factory=dict)
     _best: tuple[float, int] | None = None
+    _damaged: set[tuple[str, int]] = field(default_factory=set)
+    """(file, lane) of checkpoints that were found to be altered."""
     _rungs: dict[tuple[int, int, int], Mapping[str, Any]] | None = None
 
     @property
@@ -161,7 +165,27 @@ class SearchContext:
     def _present(self, trial_ids: Sequence[int]) -> dict[int, CheckpointRef]:
         """Return the last checkpoints whose files are still there; see `housekeeping`."""
         latest = self.ledger.checkpoints(self.search_id, trial_ids)
-        return {trial_id: ref for trial_id, ref in latest.items() if Path(ref.path).exists()}
+        return {
+            trial_id: ref
+            for trial_id, ref in latest.items()
+            if (ref.path, ref.lane) not in self._damaged and Path(ref.path).exists()
+        }
+
+    def drop_damaged(self, records: Sequence[TrialRecord]) -> list[int]:
+        """Find the trials whose checkpoint cannot be read; from now on they start anew.
+
+        A trial that starts anew gives the same numbers again, so nothing but time is lost.
+        """
+        found = []
+        for record, ref in zip(records, self.start_of(records), strict=True):
+            if ref is None:
+                continue
+            try:
+                load_lane(ref)
+            except CheckpointError:
+                self._damaged.add((ref.path, ref.lane))
+                found.append(record.trial_id)
+        return found
 
     def reason_to_stop(self) -> Stopped | None:
         """Return why nothing new may be started, or None."""

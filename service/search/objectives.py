@@ -63,23 +63,9 @@ def parse_objectives(mapping: Mapping[str, str]) -> tuple[Objective, ...]:
     return tuple(objectives)
 
 
-def read_values(
-    metrics: Mapping[str, float], objectives: Sequence[Objective]
-) -> tuple[float, ...] | None:
-    """Return the objectives' values in order, or None where one is missing, NaN or infinite."""
-    values = tuple(float(metrics.get(objective.metric, math.nan)) for objective in objectives)
-    return values if all(math.isfinite(value) for value in values) else None
-
-
 def costs_of(values: Sequence[float], objectives: Sequence[Objective]) -> tuple[float, ...]:
     """Return `values` as costs: lower is better in every place."""
     return tuple(o.cost(value) for o, value in zip(objectives, values, strict=True))
-
-
-def best_index(values: Sequence[float], objective: Objective) -> int | None:
-    """Return where the best finite value stands (the first of equals), or None."""
-    finite = [i for i, value in enumerate(values) if math.isfinite(value)]
-    return min(finite, key=lambda i: (objective.cost(values[i]), i), default=None)
 
 
 def incumbents(values: Iterable[float], objective: Objective) -> list[float]:

@@ -22,7 +22,7 @@ from service.search.narrowing import refined_space
 from service.search.programme import Programme, Stage
 from service.search.prolonging import run_prolonging
 from service.search.rounds import RoundSource, record_round
-from service.search.samplers import choose_sampler
+from service.search.samplers import choose_sampler, sampler_notes
 
 
 def run_procedure(context: SearchContext) -> str:
@@ -138,6 +138,7 @@ def _round_record(context: SearchContext, stage: Stage) -> RoundRecord:
             epochs,
             round_index=stage.number,
         )
+    reasons = [*reasons, *({"text": note} for note in sampler_notes(sampler, space))]
     for reason in reasons:
         context.display.note(f"round {stage.number}: {reason['text']}")
     context.display.note(

@@ -33,7 +33,7 @@ from service.messages import (
     Usage,
 )
 from trainers.config import DataConfig
-from trainers.errors import IsoflopError
+from trainers.errors import CheckpointError, IsoflopError
 from trainers.trial import EpochReport, EpochRow, ExecutionPlan
 
 MAX_UNSAVED_S = 300.0
@@ -43,6 +43,8 @@ USAGE_SPAN_S = 1.0
 """Epochs are added up to spans of about this length: energy windows are at most 1 s long."""
 OUT_OF_MEMORY = "out of memory"
 """Begins the error of a segment that did not fit: trying it again unsplit would not help."""
+DAMAGED = "damaged checkpoint"
+"""Begins the error of a segment that could not read where to go on from."""
 
 Emit = Callable[[AnyMessage], None]
 ShouldStop = Callable[[], bool]
@@ -134,6 +136,8 @@ def explain_failure(error: BaseException) -> str:
     first_line = text.splitlines()[0]
     if _is_out_of_memory(error):
         first_line = f"{OUT_OF_MEMORY}: {first_line}"
+    elif isinstance(error, CheckpointError):
+        first_line = f"{DAMAGED}: {first_line}"
     elif not isinstance(error, IsoflopError):
         first_line = f"{type(error).__name__}: {first_line}"
     details = "".join(traceback.format_exception(error)).rstrip()

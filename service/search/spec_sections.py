@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
 
 from search_spaces import Space
 from trainers.config import Count, Positive, Section
@@ -126,10 +133,19 @@ class BudgetSpec(SpecSection):
         return min(limits, default=None)
 
 
+def _one_gpu_at_most(value: float) -> float:
+    if value > 1:
+        raise ValueError(
+            f"a trial runs on at most one GPU, so `gpus_per_worker` must be <= 1, but got {value:g}"
+            "; a model larger than one GPU cannot be searched here: use 1 and a smaller model"
+        )
+    return value
+
+
 class ResourcesSpec(SpecSection):
     """What one worker gets, and how many there may be."""
 
-    gpus_per_worker: Annotated[float, Field(ge=0, le=1)] = 0.0
+    gpus_per_worker: Annotated[float, Field(ge=0), AfterValidator(_one_gpu_at_most)] = 0.0
     """A trial runs on at most one GPU; several workers may share one (0.5)."""
     cpus_per_worker: Positive = 1.0
     max_workers: Count | None = None

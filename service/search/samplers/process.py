@@ -71,7 +71,6 @@ class SamplerProcess:
         self.asking_s = 0.0
         """Time spent asking, wherever it ran."""
         self._child: subprocess.Popen[bytes] | None = None
-        self._started_s = time.perf_counter()
         self._next_number = 0
         self._listener: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -92,11 +91,6 @@ class SamplerProcess:
     def pid(self) -> int | None:
         """The child's process id, for the energy accounts; None while there is no child."""
         return self._child.pid if self._child is not None else None
-
-    @property
-    def waiting_share(self) -> float:
-        """Share of wall time, since this object was made, spent waiting for the sampler."""
-        return self.waited_s / max(time.perf_counter() - self._started_s, 1e-9)
 
     def ask_async(
         self,

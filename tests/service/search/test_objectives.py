@@ -9,7 +9,6 @@ from scipy import stats
 
 from service.search.objectives import (
     Objective,
-    best_index,
     costs_of,
     crowding_distances,
     difference_interval,
@@ -20,7 +19,6 @@ from service.search.objectives import (
     non_dominated_ranks,
     pareto_front,
     parse_objectives,
-    read_values,
     t_interval,
     within_noise,
 )
@@ -50,11 +48,6 @@ def test_nan_is_never_better_and_never_best():
     assert ERROR.better(0.2, than=math.nan)
     assert not ERROR.better(math.nan, than=0.2)
     assert not ACCURACY.better(math.inf, than=0.2)
-    assert best_index([math.nan, 3.0, 1.0, 1.0, math.inf], ERROR) == 2
-    assert best_index([math.nan, 3.0, 1.0, 3.0], ACCURACY) == 1
-    assert best_index([math.nan], ERROR) is None
-    assert read_values({"val_error": math.nan}, [ERROR]) is None
-    assert read_values({}, [ERROR]) is None
     assert costs_of((0.1, 0.9), [ERROR, ACCURACY]) == (0.1, -0.9)
 
 
