@@ -17,6 +17,7 @@ from service.cli.options import (
     WorkersOption,
     emit,
 )
+from service.cli.start import print_plan
 
 if TYPE_CHECKING:
     from service.api import SearchResult
@@ -49,10 +50,7 @@ def search(
 
     parsed = SearchSpec.from_yaml(spec, overrides=overrides or [])
     if dry_run:
-        from service.search.estimate import estimate
-
-        plan = estimate(parsed, workers=workers)
-        emit(as_json, plan.to_mapping(), plan.render())
+        print_plan(parsed, out, workers, as_json)
         return
     from service.api import run_search
     from service.cli.live import display_for

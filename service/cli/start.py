@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli.options import JsonOption, WorkersOption, emit
+
+if TYPE_CHECKING:
+    from service.search.spec import SearchSpec
 
 
 def init(
@@ -34,12 +37,17 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Check a spec and its data, and print the plan, without training."""
-    from service.search.estimate import estimate
-    from service.search.prepare import prepare
     from service.search.spec import SearchSpec
 
-    parsed = prepare(SearchSpec.from_yaml(spec, overrides=overrides or []), None)
-    plan = estimate(parsed, workers=workers)
+    print_plan(SearchSpec.from_yaml(spec, overrides=overrides or []), None, workers, as_json)
+
+
+def print_plan(spec: SearchSpec, out: Path | None, workers: int | None, as_json: bool) -> None:
+    """Refuse what a search would refuse, then print what it would do and cost."""
+    from service.search.estimate import estimate
+    from service.search.prepare import prepare
+
+    plan = estimate(prepare(spec, out), workers=workers)
     emit(as_json, plan.to_mapping(), plan.render())
 
 

@@ -21,6 +21,7 @@ from service.search.conductor import Conductor, Flows
 from service.search.context import SearchContext
 from service.search.proposals import trial_record
 from service.search.seeds import derived_seed
+from service.search.spec import SearchSpec
 from trainers.config import TrialConfig
 from trainers.errors import RecipeStopped
 from trainers.initialisation import initialise
@@ -61,13 +62,13 @@ def run_checks(context: SearchContext) -> Space:
     if not context.spec.recipe.checks:
         return space
     known = {verdict.step for verdict in recipe}
-    reference = reference_config(context)
+    reference = reference_config(context.spec)
     if 1 not in known:
         record_verdict(context, _initial_loss(context, reference), CHECKS_ROUND)
         _stop_if_blocked(context)
     if not {2, 3} <= known:
         overfit = plan_overfit(reference, len(context.dataset.x_train))
-        sweeps = _plan_sweeps(context, reference)
+        sweeps = plan_sweeps(context.spec, reference, len(context.dataset.x_train))
         _train(context, overfit, sweeps)
         if 2 not in known:
             record_verdict(context, _overfit_verdict(context, overfit), CHECKS_ROUND)
@@ -90,14 +91,16 @@ def coarse_space(context: SearchContext) -> tuple[Space, list[dict[str, object]]
     return narrowed, [reason.to_mapping()]
 
 
-def reference_config(context: SearchContext) -> TrialConfig:
+def reference_config(spec: SearchSpec) -> TrialConfig:
     """Return the configuration that the checks train: the baseline, or the space's centre."""
-    baseline = context.spec.baseline_config()
-    if baseline is not None:
-        return baseline
-    space = context.spec.space
-    centre = space.from_unit([0.5] * len(space)) if len(space) else {}
-    return context.spec.configure(centre)
+    baseline = spec.baseline_config()
+    return centre_config(spec) if baseline is None else baseline
+
+
+def centre_config(spec: SearchSpec) -> TrialConfig:
+    """Return the configuration in the middle of the space."""
+    space = spec.space
+    return spec.configure(space.from_unit([0.5] * len(space)) if len(space) else {})
 
 
 def _stop_if_blocked(context: SearchContext) -> None:
@@ -132,19 +135,17 @@ class Sweep:
     plan: Plan
 
 
-def _plan_sweeps(context: SearchContext, reference: TrialConfig) -> list[Sweep]:
+def plan_sweeps(spec: SearchSpec, reference: TrialConfig, num_train_rows: int) -> list[Sweep]:
     """Plan one sweep per optimizer that the space offers."""
-    kinds = context.spec.space.get("optimizer.kind")
+    kinds = spec.space.get("optimizer.kind")
     names = list(kinds.values) if isinstance(kinds, Choice) else [reference.optimizer.kind]
-    lr = context.spec.space.get(LR)
+    lr = spec.space.get(LR)
     limits = (lr.limits or (lr.low, lr.high)) if isinstance(lr, Interval) else WIDEST
     return [
         Sweep(
             str(name),
             plan_lr_sweep(
-                reference.with_values({"optimizer.kind": name}),
-                len(context.dataset.x_train),
-                limits=limits,
+                reference.with_values({"optimizer.kind": name}), num_train_rows, limits=limits
             ),
         )
         for name in names

@@ -8,6 +8,7 @@ and are labelled so.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from service.energy import Site
+from service.recipe.overfit import plan_overfit
+from service.report.numbers import duration, energy, mass
+from service.search.checks import centre_config, plan_sweeps, reference_config
 from service.search.packer import pack_sizes
 from service.search.proposals import cost_of
 from service.search.session import Workers
@@ -24,9 +28,11 @@ from service.search.spec_plan import further_round
 from trainers.config import TrialConfig
 from trainers.data import load
 from trainers.lanes.pack import train_pack
+from trainers.lanes.plan import make_plan
 from trainers.trial import Trial
 
 PROBE_TRIALS = 8
+PROBE_EPOCHS = 2
 ASSUMED_WATTS_PER_WORKER = 10.0
 """Without a sensor there is no better guess for one busy core; said beside the figure."""
 EARLY_STOP_SHARE = 0.4
@@ -75,13 +81,14 @@ class Estimate:
                 str(row.trials),
                 str(row.epochs),
                 f"{row.flops:.2g}",
-                f"{row.seconds:.0f} s",
+                duration(row.seconds),
                 row.reason,
             )
         total = (
-            f"{sum(row.trials for row in self.rounds)} trials in {len(self.rounds)} rounds on "
-            f"{self.workers} workers: about {self.seconds:.0f} s and {self.kwh * 1000:.2g} Wh "
-            f"(estimated at {ASSUMED_WATTS_PER_WORKER:g} W per worker); CO2 {self.co2}"
+            f"{sum(row.trials for row in self.rounds)} trials on {self.workers} workers: about "
+            f"{duration(self.seconds)} of training and {energy(self.kwh)} "
+            f"(estimated at {ASSUMED_WATTS_PER_WORKER:g} W per worker), {self.co2}; "
+            "starting workers and writing the report come on top"
         )
         return Group(table, Text("\n".join(filter(None, (total, self.further)))))
 
@@ -90,31 +97,20 @@ def estimate(spec: SearchSpec, *, workers: int | None = None) -> Estimate:
     """Estimate trials, epochs, FLOPs, time and energy of a spec's whole plan."""
     spec = spec.for_task(load(spec.base.data).task)
     num_workers = Workers(num=workers).count(spec)
-    centre = spec.configure(
-        spec.space.from_unit([0.5] * len(spec.space)) if len(spec.space) else {}
-    )
-    flops_per_s = _measured_rate(centre)
-    per_epoch = cost_of(centre).flops_per_epoch
-    rows = [
-        _round(spec, number, round_, per_epoch, flops_per_s * num_workers)
+    centre = centre_config(spec)
+    flops_per_s = _measured_rate(centre, spec.resources.device)
+    rate = flops_per_s * num_workers
+    rows = _checks(spec, rate) + [
+        _round(spec, number, round_, cost_of(centre).flops_per_epoch, rate)
         for number, round_ in enumerate(spec.plan())
     ]
-    if spec.finalists.trials:
-        longest = max(row.epochs for row in rows)
-        num = spec.finalists.trials * spec.finalists.seeds
-        last = RoundSpec.model_validate({"trials": num, "epochs": longest})
-        reason = f"the best {spec.finalists.trials}, {spec.finalists.seeds} seeds each"
-        final = _round(spec, len(rows), last, per_epoch, flops_per_s * num_workers)
-        rows.append(
-            RoundEstimate(**{**asdict(final), "name": "finalists", "sampler": "", "reason": reason})
-        )
+    rows += _finalists(spec, centre, _longest(spec), rate)
     seconds = sum(row.seconds for row in rows)
     kwh = seconds * num_workers * ASSUMED_WATTS_PER_WORKER / 3.6e6
     site = Site.from_environment()
     co2e_kg = site.co2e_kg(kwh)
-    co2 = site.describe() if co2e_kg is None else f"{co2e_kg * 1000:.2g} gCO2e"
-    further = _further(spec)
-    return Estimate(tuple(rows), num_workers, seconds, kwh, co2, flops_per_s, further)
+    co2 = site.describe() if co2e_kg is None else f"{mass(co2e_kg)} CO2e"
+    return Estimate(tuple(rows), num_workers, seconds, kwh, co2, flops_per_s, _further(spec))
 
 
 def _further(spec: SearchSpec) -> str:
@@ -129,8 +125,62 @@ def _further(spec: SearchSpec) -> str:
     )
 
 
+def _checks(spec: SearchSpec, rate: float) -> list[RoundEstimate]:
+    """Return the lines of the recipe's steps 2 and 3."""
+    if not spec.recipe.checks:
+        return []
+    reference = reference_config(spec)
+    num_rows = len(load(spec.base.data).x_train)
+    overfit = plan_overfit(reference, num_rows)
+    rows = [_line("step 2", overfit.configs, rate, reason="overfit a small sample")]
+    for sweep in plan_sweeps(spec, reference, num_rows):
+        reason = f"learning-rate sweep, {sweep.name}"
+        rows.append(_line("step 3", sweep.plan.configs, rate, reason=reason))
+    return rows
+
+
+def _finalists(
+    spec: SearchSpec, centre: TrialConfig, epochs: int, rate: float
+) -> list[RoundEstimate]:
+    """Return the lines of the baseline and of the finalists, both with the finalists' seeds."""
+    seeds = spec.finalists.seeds
+    rows = []
+    baseline = spec.baseline_config()
+    if baseline is not None:
+        config = baseline.with_values({"train.epochs": epochs})
+        reason = f"what every gain is measured against, {seeds} seeds"
+        rows.append(_line("baseline", [config] * seeds, rate, reason=reason))
+    if spec.finalists.trials:
+        config = centre.with_values({"train.epochs": epochs})
+        reason = f"the best {spec.finalists.trials}, {seeds} seeds each"
+        configs = [config] * (spec.finalists.trials * seeds)
+        rows.append(_line("finalists", configs, rate, reason=reason))
+    return rows
+
+
+def _longest(spec: SearchSpec) -> int:
+    return max(round_.epochs or spec.base.train.epochs for round_ in spec.plan())
+
+
+def _line(name: str, configs: Sequence[TrialConfig], rate: float, *, reason: str) -> RoundEstimate:
+    """Return the line of trials that are all trained to their end."""
+    epochs = configs[0].train.epochs
+    flops = sum(cost_of(config).flops_per_epoch * config.train.epochs for config in configs)
+    return RoundEstimate(
+        name=name,
+        sampler="",
+        trials=len(configs),
+        packs=len(pack_sizes(len(configs))),
+        epochs=epochs,
+        trial_epochs=float(len(configs) * epochs),
+        flops=flops,
+        seconds=flops / rate,
+        reason=reason,
+    )
+
+
 def _round(
-    spec: SearchSpec, number: int, round_: RoundSpec, flops_per_epoch: float, flops_per_s: float
+    spec: SearchSpec, number: int, round_: RoundSpec, flops_per_epoch: float, rate: float
 ) -> RoundEstimate:
     configs = round_.trials or len(spec.space.grid())
     epochs = round_.epochs or spec.base.train.epochs
@@ -145,15 +195,17 @@ def _round(
         epochs=epochs,
         trial_epochs=trial_epochs,
         flops=flops,
-        seconds=flops / flops_per_s,
+        seconds=flops / rate,
         reason=round_.reason,
     )
 
 
-def _measured_rate(config: TrialConfig) -> float:
-    """Train a few lanes of the reference for one epoch; return FLOPs per second of one worker."""
+def _measured_rate(config: TrialConfig, device: str) -> float:
+    """Train a few trials of one configuration; return one worker's FLOPs per second."""
     trials = [Trial(trial_id=i, config=config, seed=i) for i in range(PROBE_TRIALS)]
+    plan = make_plan(trials, load(config.data), device)
     started_s = time.perf_counter()
-    train_pack(trials, None, 1)
+    epochs = min(PROBE_EPOCHS, config.train.epochs)
+    train_pack(trials, None, epochs, plan=plan, device=plan.device)
     seconds = time.perf_counter() - started_s
-    return PROBE_TRIALS * cost_of(config).flops_per_epoch / seconds
+    return PROBE_TRIALS * epochs * cost_of(config).flops_per_epoch / seconds
