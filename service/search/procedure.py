@@ -138,7 +138,7 @@ def _round_record(context: SearchContext, stage: Stage) -> RoundRecord:
             epochs,
             round_index=stage.number,
         )
-    reasons = [*reasons, *({"text": note} for note in sampler_notes(sampler, space))]
+    reasons += [{"text": note} for note in sampler_notes(sampler, space)]
     for reason in reasons:
         context.display.note(f"round {stage.number}: {reason['text']}")
     context.display.note(
