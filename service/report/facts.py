@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from service.ledger import Ledger
 from service.ledger.records import EventRecord, RoundRecord, SearchRecord, TrialRecord
 from service.recipe.record import Recipe, Verdict
 from service.search.objectives import Objective, parse_objectives
+from trainers.trial import ExecutionPlan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +65,8 @@ class Facts:
     accounts: EnergyAccounts | None
     """None where the search was not metered."""
     site: Site | None
+    plans: Mapping[str, ExecutionPlan] = field(default_factory=dict)
+    """How the trials of each signature were trained."""
     energy_problem: str = ""
     """Why there are no accounts or no site, or empty."""
 
@@ -221,6 +224,7 @@ def collect(
         curves=ledger.curves_frame(search_id),
         accounts=accounts,
         site=site,
+        plans=ledger.plans(search_id),
         energy_problem=problem,
     )
 

@@ -22,6 +22,7 @@ from service.report.cost import cost_lines, cost_of
 from service.report.facts import Facts
 from service.report.next_step import next_step
 from service.report.numbers import interval_text, setting, short
+from service.report.training import how_compared, how_trained
 from service.report.trust import final_verdicts, warnings
 from service.report.verdict import (
     answer,
@@ -71,7 +72,7 @@ def render_page(facts: Facts) -> str:
         charts=[_chart(chart) for chart in charts],
         history=[(_round_of(facts, event.payload), event.payload)
                  for event in facts.events_of("verdict")],
-        rounds=[_round(record) for record in facts.rounds],
+        rounds=[_round(facts, record) for record in facts.rounds],
         provenance=_provenance(facts),
     )  # fmt: skip
     return page
@@ -131,7 +132,8 @@ def _cell(value: Any) -> str:
     return setting(value)
 
 
-def _round(record: Any) -> dict[str, Any]:
+def _round(facts: Facts, record: Any) -> dict[str, Any]:
+    compared = how_compared(facts, record.round)
     return {
         "name": f"{record.kind}" if record.round < 0 else round_name(record),
         "why": record.sampler_reason,
@@ -139,7 +141,10 @@ def _round(record: Any) -> dict[str, Any]:
         "epochs": record.epochs,
         "state": record.state.replace("_", " "),
         "space": {path: describe(value) for path, value in record.space.items()},
-        "reasons": [(r.get("path", ""), reason_text(r)) for r in record.reasons],
+        "reasons": [
+            *((r.get("path", ""), reason_text(r)) for r in record.reasons),
+            *([("", compared)] if compared else []),
+        ],
     }
 
 
@@ -155,6 +160,7 @@ def _provenance(facts: Facts) -> list[tuple[str, str]]:
         ("versions", ", ".join(f"{name} {v}" for name, v in search.versions.items())),
         ("code", search.code_fingerprint),
     ]
+    rows += [("training", text) for text in how_trained(facts)]
     if accounts is not None:
         rows += [(str(name), str(value)) for name, value in accounts.provenance.items()]
     if facts.site is not None:

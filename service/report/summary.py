@@ -9,6 +9,7 @@ from typing import Any
 
 from service.recipe.record import plain
 from service.report.facts import Facts
+from service.report.training import how_compared, how_trained
 from service.report.trust import warnings
 from service.report.verdict import Answer, answer, sentence
 from service.search.objectives import Interval
@@ -53,6 +54,7 @@ def summary(facts: Facts) -> dict[str, Any]:
                     "planned_trials": r.planned_trials,
                     "state": r.state,
                     "outcome": r.outcome,
+                    "compared": how_compared(facts, r.round),
                 }
                 for r in facts.rounds
             ],
@@ -64,6 +66,7 @@ def summary(facts: Facts) -> dict[str, Any]:
             "co2e_kg": None if accounts is None or site is None else site.co2e_kg(accounts.own_kwh),
             "seconds": facts.search.seconds,
             "versions": facts.search.versions,
+            "training": how_trained(facts),
             "warnings": warnings(facts, found),
         }
     )

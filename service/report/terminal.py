@@ -20,6 +20,7 @@ from service.report.cost import cost_lines, cost_of
 from service.report.facts import Facts, collect
 from service.report.numbers import duration, energy, setting, short
 from service.report.summary import summary
+from service.report.training import how_compared, how_trained
 from service.report.trust import final_verdicts, warnings
 from service.report.verdict import answer, gain_sentence, noise_sentence, sentence, test_sentence
 from trainers.errors import LedgerError
@@ -78,7 +79,13 @@ def search_detail(ledger: Ledger, search_id: str) -> tuple[dict[str, Any], Rende
             parts.append(Text(line))
     parts += [Text(""), _recipe_table(facts)] if len(facts.recipe) else []
     parts += [Text(f"! {text}", style="yellow") for text in warnings(facts, found)]
-    parts += [Text(""), _rounds_table(facts), Text(""), _trials_table(facts)]
+    parts += [Text(""), _rounds_table(facts)]
+    for r in facts.search_rounds:
+        if compared := how_compared(facts, r.round):
+            parts.append(Text(f"round {r.round}: {compared}", style="dim"))
+    parts += [Text(""), _trials_table(facts)]
+    for text in how_trained(facts):
+        parts.append(Text(f"trained by {text}", style="dim"))
     costs = Table.grid(padding=(0, 2))
     for label, value, note in cost_lines(facts, cost_of(facts, found)):
         costs.add_row(label, Text(value, style="bold"), Text(note, style="dim"))

@@ -71,7 +71,14 @@ def _prune(
     decision = context.rung_decision(plan.round, batch, rung)
     if decision is None:
         decided = _decide(context, plan, batch, epoch, trials)
-        decision = {"round": plan.round, "batch": batch, "rung": rung, "epoch": epoch, **decided}
+        decision = {
+            "round": plan.round,
+            "batch": batch,
+            "rung": rung,
+            "epoch": epoch,
+            "best_so_far": _restores_best(context, trials),
+            **decided,
+        }
         context.record_rung(decision)
     pruned: Mapping[str, str] = decision["pruned"]
     stopped = [trial for trial in trials if str(trial.trial_id) in pruned]
@@ -102,14 +109,17 @@ def _decide(
 ) -> dict[str, dict[str, str]]:
     """Return {"pruned": trial id -> reason, "promoted": trial id -> reason}."""
     assert plan.halving is not None
-    values = group_values(context, trials, epoch)
+    # Trials that were stopped at an earlier rung never reached this one: their values are of
+    # another length, and counting them would let everybody who is left go on.
+    standing = [trial for trial in trials if trial.state != "pruned"]
+    values = group_values(context, standing, epoch)
     decisions = decide(
         values,
         context.spec.objective_list,
         eta=plan.halving.eta,
         epoch=epoch,
         pool=plan.bar.values(batch, epoch) if plan.bar else None,
-        best_so_far=any(context.restores_best(trial) for trial in trials),
+        best_so_far=_restores_best(context, trials),
     )
     leader_of = leaders(trials)
     by_leader = {decision.trial_id: decision for decision in decisions}
@@ -121,6 +131,11 @@ def _decide(
         stops = not decision.promote and not trial.stopped_early
         result["pruned" if stops else "promoted"][str(trial.trial_id)] = decision.reason
     return result
+
+
+def _restores_best(context: SearchContext, trials: Sequence[TrialRecord]) -> bool:
+    """Say whether the value compared is the best so far, not that of the rung's epoch."""
+    return any(context.restores_best(trial) for trial in trials)
 
 
 def settle(context: SearchContext, reason: str) -> None:
