@@ -41,12 +41,12 @@ class Mailbox:
             posted, self._posted = self._posted, []
             return posted
 
-    async def enter(self, name: str, worker: Any) -> None:
-        """Remember a worker's actor handle, so that the driver can end it."""
-        self._workers[name] = worker
+    async def enter(self, name: str, worker: list[Any]) -> None:
+        """Remember the reference to a worker's actor handle, so that the driver can end it."""
+        self._workers[name] = worker[0]
 
     async def workers(self) -> list[Any]:
-        """Return the handle of every worker that ever entered."""
+        """Return a reference to the handle of every worker that ever entered."""
         return list(self._workers.values())
 
     async def meet(self, meeting: str, count: int, timeout_s: float) -> None:

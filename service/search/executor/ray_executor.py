@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -295,8 +296,9 @@ class RayExecutor:
         )
 
     def _kill_workers(self) -> None:
-        for handle in ray.get(self._mailbox.workers.remote()):
-            ray.kill(handle)
+        for reference in ray.get(self._mailbox.workers.remote()):
+            with suppress(RayError):  # a reference is lost with its worker, which is dead then
+                ray.kill(ray.get(reference))
 
 
 def _ticket_name(message: SegmentOrder | AnyMessage) -> str:

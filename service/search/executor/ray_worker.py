@@ -69,7 +69,10 @@ class SegmentWorker(tune.Trainable):
 def perform(work: Work) -> None:
     """Run an order, or import what orders need and meet the other workers."""
     name = f"{socket.gethostname()}:{os.getpid()}"
-    ray.get(work.mailbox.enter.remote(name, ray.get_runtime_context().current_actor))
+    # A reference in a list reaches the mailbox unopened: a handle would make it import this module,
+    # and with it Ray Tune, while the workers start.
+    handle = ray.put(ray.get_runtime_context().current_actor)
+    ray.get(work.mailbox.enter.remote(name, [handle]))
     training = work.training()
     if work.meeting is not None:
         meeting = work.meeting
