@@ -11,7 +11,6 @@ Shapes: N rows, T = 12 points of a template, P = 72 points after padding, 40 poi
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from trainers.data.source import Source
 
@@ -97,6 +96,8 @@ def _translated(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _noisy(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Fill the padding with smooth noise, and add a little independent noise everywhere."""
+    from scipy.ndimage import gaussian_filter1d  # slow to import, and only this needs it
+
     smooth = gaussian_filter1d(CORRELATED_NOISE * rng.standard_normal(x.shape), NOISE_WIDTH, axis=1)
     filled = np.where(x != 0, x, smooth)
     return np.asarray(filled + INDEPENDENT_NOISE * rng.standard_normal(x.shape))
