@@ -3,8 +3,8 @@
 Rounds are interleaved (every rival once, then every rival again) so that a busy spell of the
 machine falls on all. Each ratio is made within one round; the table shows their median and range.
 
-What is not counted: imports of the calling process, and the start of Ray (`ray.init`) for those
-that use it. What is counted for everybody in the first columns: the start of their worker
+What is not counted: imports and reading data in the calling process, and the start of Ray
+(`ray.init`) for those that use it. What is counted for everybody in the first columns: the start of their worker
 processes. The columns "at work" leave that out too, for all alike: they count from the moment the
 first worker took up its first trial. For isoflop this also leaves out what its driver does in the
 meantime (drawing and recording the trials), and still counts the report at the end.
@@ -34,8 +34,8 @@ AIMS: Mapping[int, Mapping[str, float]] = {
 }
 """Width -> rival -> how many times its speed 256 trials should reach."""
 REMARKS = (
-    "wall: from the call to the result, with the start of worker processes, without imports of "
-    "the calling process and without the start of Ray.",
+    "wall: from the call to the result, with the start of worker processes, without imports and "
+    "reading data in the calling process, and without the start of Ray.",
     "at work: from the moment the first worker took up its first trial.",
     "isoflop keeps its ledger, checkpoints, energy meter and report; rivals keep what their "
     "documentation's example keeps.",

@@ -26,12 +26,13 @@ from tests.benchmarks.workload import (
 
 def run(work: Work, *, reuse_actors: bool = False) -> Outcome:
     """Run `Tuner.fit()` on a Ray that is already up."""
+    data = digits()
     ray.init(num_cpus=NUM_WORKERS, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory() as storage:
         began_s, began_unix_s = time.perf_counter(), time.time()
         tuner = tune.Tuner(
             tune.with_resources(
-                tune.with_parameters(partial(_train, work=work), data=digits()), {"cpu": 1}
+                tune.with_parameters(partial(_train, work=work), data=data), {"cpu": 1}
             ),
             param_space={
                 "lr": tune.loguniform(*LR),
