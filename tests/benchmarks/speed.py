@@ -4,10 +4,10 @@ Rounds are interleaved (every rival once, then every rival again) so that a busy
 machine falls on all. Each ratio is made within one round; the table shows their median and range.
 
 What is not counted: imports and reading data in the calling process, and the start of Ray
-(`ray.init`) for those that use it. What is counted for everybody in the first columns: the start of their worker
-processes. The columns "at work" leave that out too, for all alike: they count from the moment the
-first worker took up its first trial. For isoflop this also leaves out what its driver does in the
-meantime (drawing and recording the trials), and still counts the report at the end.
+(`ray.init`) for those that use it. What is counted for everybody in the first columns: the start
+of their worker processes. The columns "at work" leave that out too, for all alike: they count from
+the moment the first worker took up its first trial. For isoflop this also leaves out what its
+driver does in the meantime (drawing and recording the trials), and still counts the report.
 """
 
 from __future__ import annotations
