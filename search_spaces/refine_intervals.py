@@ -130,7 +130,13 @@ def _interval_reason(
     )
     if side:
         edge = before.low if side == "lower" else before.high
-        text += f"; their median {median:.3g} lies at the {side} edge {edge:.3g}"
+        first, last = before.scale(before.low), before.scale(before.high)
+        near = abs(scaled_median - before.scale(edge)) <= EDGE * (last - first)
+        text += (
+            f"; their median {median:.3g} lies at the {side} edge {edge:.3g}"
+            if near
+            else f"; they are the outermost trials, up to the {side} edge {edge:.3g}"
+        )
         text += "" if grew else ", which is its limit"
     numbers = {
         "best_trials": float(len(best)),

@@ -281,6 +281,22 @@ def test_a_value_that_improves_up_to_the_edge_widens_it_almost_always(num_trials
     assert kinds.count("widened") >= 38
 
 
+def test_the_reason_says_by_which_rule_an_edge_was_widened():
+    space = Space({"optimizer.lr": {"log_uniform": [1e-5, 1e-3]}})
+    middle = math.sqrt(1e-5 * 1e-3)
+    seen = set()
+    for seed in range(40):
+        reason = refine(space, bowl(space, 1e-1, 32, seed=seed))[1][0]
+        if reason.kind != "widened":
+            continue
+        share = math.log(reason.numbers["best_median"] / middle) / math.log(1e-3 / middle) / 2 + 0.5
+        says_median = "their median" in reason.text
+        assert says_median == (share >= 0.9), reason.text
+        assert says_median != ("outermost" in reason.text)
+        seen.add(says_median)
+    assert seen == {True, False}
+
+
 def test_an_edge_beyond_which_training_diverged_is_not_widened():
     space = Space({"optimizer.lr": {"log_uniform": [1e-5, 1e-1]}})
     for seed in range(20):
