@@ -45,6 +45,11 @@ class BudgetKeeper:
         """Seconds since the search began, over all its sessions."""
         return self.spent_s + self.clock() - self._started_s
 
+    @property
+    def limits_energy(self) -> bool:
+        """Whether what is spent depends on the energy used."""
+        return self.kwh is not None or self.kgco2e is not None
+
     def exhausted(self, own_kwh: float) -> str:
         """Return which limit is reached and by how much, or an empty string."""
         for name, limit, spent, unit in (

@@ -193,7 +193,10 @@ class SearchContext:
             return Stopped("interrupted", "interrupted with Ctrl-C")
         if self.ledger.stop_requested(self.search_id):
             return Stopped("stopped", "stopped with `isoflop stop`")
-        reason = self.budget.exhausted(self.energy.own_kwh())
+        # The meter is read only where a limit asks for it: that takes milliseconds, and whether
+        # to stop is asked at every message.
+        own_kwh = self.energy.own_kwh() if self.budget.limits_energy else 0.0
+        reason = self.budget.exhausted(own_kwh)
         return Stopped("budget", reason) if reason else None
 
     def is_finished(self, round_: int) -> bool:
