@@ -14,7 +14,15 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from trainers.errors import ConfigError, nearest
 
@@ -87,6 +95,14 @@ class ModelConfig(Section):
     bn_decay: Fraction | None = None
     """The lecture's way (p. 53): running = bn_decay * running + (1 - bn_decay) * batch."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _factory_makes_it_custom(cls, values: Any) -> Any:
+        """Write the kind out, so that a configuration read back from a ledger still agrees."""
+        if isinstance(values, Mapping) and values.get("factory") and "kind" not in values:
+            return {**values, "kind": "custom"}
+        return values
+
     @model_validator(mode="after")
     def _kinds_and_keys_agree(self) -> Self:
         if self.bn_momentum is not None and self.bn_decay is not None:
@@ -94,9 +110,7 @@ class ModelConfig(Section):
                 "`model.bn_momentum` and `model.bn_decay` are one number said two ways "
                 f"(decay = 1 - momentum), but got {self.bn_momentum} and {self.bn_decay}; keep one"
             )
-        if (self.factory is None) == (self.kind == "custom") and not (
-            self.factory is not None and "kind" not in self.model_fields_set
-        ):
+        if (self.factory is None) == (self.kind == "custom"):
             raise ValueError(
                 "`model.factory` belongs to `model.kind: custom`, but got "
                 f"kind {self.kind!r} and factory {self.factory!r}"
@@ -106,6 +120,14 @@ class ModelConfig(Section):
             valid = list(type(self).model_fields)
             raise ValueError(f"unknown key `model.{unknown[0]}`{nearest(unknown[0], valid)}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _only_keys_that_the_factory_gets(self, serialise: SerializerFunctionWrapHandler) -> Any:
+        """Leave out built-in keys that nobody set: written down, they would reach the factory."""
+        values = serialise(self)
+        if self.factory is None:
+            return values
+        return {key: value for key, value in values.items() if key in self.model_fields_set}
 
     @property
     def running_momentum(self) -> float:
@@ -268,9 +290,11 @@ class TrialConfig(Section):
 
     def value(self, path: str) -> Any:
         """Return the value at a dotted path; KeyError if there is none."""
-        node: Any = self.full_mapping()
+        node: Any = self
         for part in path.split("."):
-            node = node[part]
+            if not isinstance(node, BaseModel) or part not in dict(node):
+                raise KeyError(path)
+            node = getattr(node, part)
         return node
 
     def fingerprint(self) -> str:
