@@ -15,7 +15,8 @@ from service.search.display import Display, Silent
 from service.search.extension import plan_extension
 from service.search.prepare import prepare
 from service.search.provenance import changes, code_fingerprint, versions
-from service.search.session import Workers, refuse_if_alive, run_session
+from service.search.session import Workers, run_session
+from service.search.single_driver import refuse_second_driver
 from service.search.spec import SearchSpec
 from trainers.errors import ChangedError, ConfigError, LedgerError
 
@@ -161,33 +162,44 @@ def run_search(
         ConfigError: if the spec, the data or the site break a rule; nothing was started.
 
     """
-    parsed = _parsed(spec)
-    parsed = prepare(parsed, out)
+    parsed = prepare(_parsed(spec), out)
     with Ledger.open(str(ledger)) as opened:
-        record = opened.create_search(
-            name=parsed.name,
-            kind="search",
-            project=parsed.project,
-            spec=parsed.to_mapping(),
-            seed=parsed.seed if seed is None else seed,
-            mode=parsed.mode,
-            versions=versions(),
-            code_fingerprint=code_fingerprint(),
-            out_dir=None,
-        )
-        folder = Path(out) if out is not None else Path("runs") / record.search_id
-        folder.mkdir(parents=True, exist_ok=True)
-        opened.update_search(record.search_id, out_dir=str(folder.resolve()))
+        record = _create(opened, parsed, out, seed)
         shown = display or Silent()
-        shown.note(f"search {record.search_id}: {len(parsed.plan())} rounds, seed {record.seed}")
-        for number, round_ in enumerate(parsed.plan()):
-            shown.note(
-                f"plan: round {number} of {round_.trials} trials, {round_.epochs} epochs "
-                f"({round_.reason})"
-            )
-        record = opened.search(record.search_id)
+        _announce(shown, record, parsed)
         run_session(opened, record, parsed, Workers(num=workers, address=address), shown)
     return SearchResult(record.search_id, str(ledger))
+
+
+def _create(
+    ledger: Ledger, spec: SearchSpec, out: str | Path | None, seed: int | None
+) -> SearchRecord:
+    """Record a new search, which names its folder unless the user did."""
+    record = ledger.create_search(
+        name=spec.name,
+        kind="search",
+        project=spec.project,
+        spec=spec.to_mapping(),
+        seed=spec.seed if seed is None else seed,
+        mode=spec.mode,
+        versions=versions(),
+        code_fingerprint=code_fingerprint(),
+        out_dir=None,
+    )
+    folder = Path("runs") / record.search_id if out is None else Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    ledger.update_search(record.search_id, out_dir=str(folder.resolve()))
+    return ledger.search(record.search_id)
+
+
+def _announce(display: Display, record: SearchRecord, spec: SearchSpec) -> None:
+    plan = spec.plan()
+    display.note(f"search {record.search_id}: {len(plan)} rounds, seed {record.seed}")
+    for number, round_ in enumerate(plan):
+        display.note(
+            f"plan: round {number} of {round_.trials} trials, {round_.epochs} epochs "
+            f"({round_.reason})"
+        )
 
 
 def open_search(search_id: str, *, ledger: str | Path = DEFAULT_LEDGER) -> SearchResult:
@@ -220,7 +232,7 @@ def resume(
     """
     with Ledger.open(str(ledger)) as opened:
         record = opened.search(search_id)
-        refuse_if_alive(opened, record)
+        refuse_second_driver(opened, record)
         shown = display or Silent()
         if record.state == "finished":
             shown.note(f"`{search_id}` has finished; extend it with: isoflop extend {search_id}")
@@ -256,7 +268,7 @@ def extend(
     """
     with Ledger.open(str(ledger)) as opened:
         record = opened.search(search_id)
-        refuse_if_alive(opened, record)
+        refuse_second_driver(opened, record)
         if record.state != "finished":
             raise LedgerError(
                 f"only a finished search can be extended, but `{search_id}` is {record.state}; "

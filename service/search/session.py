@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
 
 from service.energy import EnergySession, Site
 from service.energy.cluster import meter_cluster
@@ -27,7 +24,7 @@ from service.search.procedure import run_procedure
 from service.search.reserve import reserved_share
 from service.search.samplers.process import SamplerProcess
 from service.search.spec import SearchSpec
-from trainers.errors import LedgerError, RecipeStopped
+from trainers.errors import RecipeStopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,15 +126,6 @@ def _opened(
         if workers.address is not None:
             energy.add_hosts(meter_cluster(ledger, record.search_id))
         samplers = stack.enter_context(SamplerProcess())
-        budget = BudgetKeeper(
-            seconds=spec.budget.seconds,
-            kwh=spec.budget.kwh,
-            kgco2e=spec.budget.kgco2e,
-            spent_s=record.seconds,
-            pue=site.pue,
-            co2e_kg=site.co2e_kg,
-            reserve=reserved_share(spec),
-        )
         evidence, notes = outside_evidence(spec)
         context = SearchContext(
             ledger=ledger,
@@ -145,7 +133,7 @@ def _opened(
             spec=spec,
             executor=executor,
             energy=energy,
-            budget=budget,
+            budget=_budget(record, spec, site),
             samplers=samplers,
             interrupt=interrupt,
             out_dir=out_dir,
@@ -162,25 +150,13 @@ def _opened(
         )
 
 
-def refuse_if_alive(ledger: Ledger, record: SearchRecord) -> None:
-    """Refuse to run a search that another living process is running.
-
-    Raises:
-        LedgerError: with the process id and what to do.
-
-    """
-    if record.state != "running":
-        return
-    spans = ledger.spans(record.search_id)
-    if not spans:
-        return
-    last = spans[-1]
-    if last.host == socket.gethostname() and last.pid != os.getpid() and _is_alive(last.pid):
-        raise LedgerError(
-            f"`{record.search_id}` is being run by process {last.pid}; "
-            f"stop it first: isoflop stop {record.search_id}"
-        )
-
-
-def _is_alive(pid: int) -> bool:
-    return bool(psutil.pid_exists(pid)) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+def _budget(record: SearchRecord, spec: SearchSpec, site: Site) -> BudgetKeeper:
+    return BudgetKeeper(
+        seconds=spec.budget.seconds,
+        kwh=spec.budget.kwh,
+        kgco2e=spec.budget.kgco2e,
+        spent_s=record.seconds,
+        pue=site.pue,
+        co2e_kg=site.co2e_kg,
+        reserve=reserved_share(spec),
+    )
