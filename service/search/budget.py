@@ -61,16 +61,3 @@ class BudgetKeeper:
                 held = f", {self.reserve:.0%} held back for the finalists" if self.reserve else ""
                 return f"the {name} budget is used up: {spent:.4g} of {limit:.4g} {unit}{held}"
         return ""
-
-    def share_used(self, own_kwh: float) -> float | None:
-        """Return the largest used share of any limit, or None without one."""
-        shares = [
-            spent / limit
-            for limit, spent in (
-                (self.seconds, self.elapsed_s),
-                (self.kwh, own_kwh * self.pue),
-                (self.kgco2e, self.co2e_kg(own_kwh) or 0.0),
-            )
-            if limit
-        ]
-        return max(shares, default=None)

@@ -6,7 +6,6 @@ Such trials are evidence only: never counted in budgets or energy, and shown as 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,16 +100,6 @@ def load_evidence(source: str, space: Space, objectives: Sequence[str]) -> Evide
         for problem, numbers in sorted(problems.items(), key=lambda item: -len(item[1]))
     )
     return EvidenceTable(source=source, rows=tuple(rows), skipped=told)
-
-
-def equal_length(rows: Sequence[EvidenceRow], epochs: int) -> list[EvidenceRow]:
-    """Return the rows that were trained exactly `epochs` epochs: only those may be compared."""
-    return [row for row in rows if row.epochs == epochs]
-
-
-def lengths(rows: Sequence[EvidenceRow]) -> dict[int | None, int]:
-    """Count the rows of each training length."""
-    return dict(Counter(row.epochs for row in rows))
 
 
 def _file_frame(path: Path) -> pd.DataFrame:

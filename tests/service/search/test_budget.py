@@ -42,14 +42,6 @@ def test_the_reserve_is_held_back_and_can_be_released():
 
 def test_no_limit_is_never_exhausted():
     assert BudgetKeeper().exhausted(1e9) == ""
-    assert BudgetKeeper().share_used(1e9) is None
-
-
-def test_share_used_is_the_largest():
-    clock = Clock()
-    budget = BudgetKeeper(seconds=100, kwh=1.0, clock=clock)
-    clock.now_s += 20
-    assert budget.share_used(0.7) == pytest.approx(0.7)
 
 
 def test_reserved_share_follows_the_finalists_work():

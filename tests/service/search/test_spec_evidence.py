@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from search_spaces import Space
-from service.search.evidence import equal_length, lengths, load_evidence
+from service.search.evidence import load_evidence
 from trainers.errors import ConfigError
 
 SPACE = Space(
@@ -107,13 +107,6 @@ def test_text_that_looks_like_a_missing_value_is_text(tmp_path):
     space = Space({"model.batch_norm": ["None", "null"]})
     found = load_evidence(str(tmp_path / "runs.csv"), space, ["val_error"])
     assert [row.params["model.batch_norm"] for row in found.rows] == ["None", "null"]
-
-
-def test_only_equal_lengths_are_compared(tmp_path):
-    table(lambda path: path, epochs=[3, 5]).to_csv(tmp_path / "runs.csv", index=False)
-    rows = load_evidence(str(tmp_path / "runs.csv"), SPACE, ["val_error"]).rows
-    assert lengths(rows) == {3: 1, 5: 1}
-    assert [row.row for row in equal_length(rows, 5)] == [2]
 
 
 def test_an_optuna_study_is_read_with_its_states(tmp_path):
