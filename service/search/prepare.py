@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from search_spaces import Choice
 from service.energy import Site
+from service.search.outside import outside_evidence
 from service.search.spec import SearchSpec
 from trainers.config import TrialConfig
-from trainers.data import check_batch, load
+from trainers.data import Dataset, check_batch, load
 from trainers.errors import ConfigError
 from trainers.models import build_model
 
@@ -28,9 +32,30 @@ def prepare(spec: SearchSpec, out: str | Path | None) -> SearchSpec:
     spec = spec.for_task(dataset.task)
     for config in _extremes(spec):
         check_batch(load(config.data), config.train.batch_size)
-        build_model(config.model, dataset.input_shape, dataset.num_outputs)
+        model = build_model(config.model, dataset.input_shape, dataset.num_outputs)
+        if config.model.factory is not None:
+            _check_forward(model, dataset, str(config.model.factory))
+    outside_evidence(spec)
     _check_writable(Path(out) if out is not None else Path("runs"))
     return spec
+
+
+def _check_forward(model: nn.Module, dataset: Dataset, factory: str) -> None:
+    """Refuse a user's module that raises on two rows of the data or answers in another shape."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            outputs = model.train()(dataset.x_train[:2])
+    except Exception as error:  # the module is the user's code and may raise anything
+        raise ConfigError(
+            f"`model.factory` {factory!r} must make a module that takes rows of shape "
+            f"{dataset.input_shape}, but on two of them it raised {type(error).__name__}: {error}"
+        ) from error
+    shape, wanted = tuple(getattr(outputs, "shape", ())), (2, dataset.num_outputs)
+    if shape != wanted:
+        raise ConfigError(
+            f"`model.factory` {factory!r} must give one output per class or target column, so "
+            f"{wanted} for two rows, but its module gave {shape or type(outputs).__name__}"
+        )
 
 
 def _extremes(spec: SearchSpec) -> list[TrialConfig]:
@@ -57,5 +82,11 @@ def _check_writable(folder: Path) -> None:
         raise ConfigError(
             f"`--out` must be a folder, but `{existing}` is a file; name another folder"
         )
-    if not os.access(existing, os.W_OK):
-        raise ConfigError(f"`--out` must be writable, but `{existing}` is not; name another folder")
+    try:
+        with tempfile.TemporaryFile(dir=existing):  # permissions alone do not tell: see /proc
+            return
+    except OSError as error:
+        raise ConfigError(
+            f"`--out` must be writable, but `{existing}` is not ({error.strerror}); "
+            "name another folder"
+        ) from error

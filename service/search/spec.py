@@ -40,6 +40,7 @@ from trainers.config import (
     TrainConfig,
     TrialConfig,
     flat,
+    valid_paths,
 )
 from trainers.errors import ConfigError, SpaceError
 
@@ -277,7 +278,9 @@ class SearchSpec(SpecSection):
 
     @cached_property
     def _base_values(self) -> dict[str, Any]:
-        return dict(flat(self.base.full_mapping()))
+        written = dict(flat(self.base.full_mapping()))
+        defaults = {path: self.base.value(path) for path in valid_paths()}
+        return {**defaults, **written}  # beside a factory, unset keys of `model` are not written
 
     def baseline_config(self) -> TrialConfig | None:
         """Return today's configuration at full length, or None if the spec names none."""

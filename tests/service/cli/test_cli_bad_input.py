@@ -121,3 +121,41 @@ def test_a_ledger_that_is_no_database_is_refused(tmp_path):
     done = isoflop("list", cwd=tmp_path)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+def test_a_folder_that_only_looks_writable_is_refused(refused):
+    assert "`--out` must be writable" in refused(SPACE, "--out", "/proc/isoflop")
+
+
+def test_evidence_that_is_not_there_is_refused_before_a_ledger_is_made(refused):
+    message = refused(SPACE + "start_from: {trials: no_such.csv}\n")
+    assert "start_from.trials" in message
+    assert "no_such.csv" in message
+
+
+NETS = """
+from torch import nn
+
+
+class Raises(nn.Module):
+    def __init__(self, *_):
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x):
+        raise RuntimeError("no such rows")
+
+
+def too_wide(input_shape, num_outputs):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_outputs + 3))
+"""
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"), [("Raises", "no such rows"), ("too_wide", "its module gave (2, 13)")]
+)
+def test_a_factory_whose_module_does_not_fit_is_refused(refused, tmp_path, factory, message):
+    (tmp_path / "unfit_nets.py").write_text(NETS)
+    spec = SPACE + f"model: {{factory: 'unfit_nets:{factory}'}}\n"
+    assert message in refused(spec, PYTHONPATH=str(tmp_path))

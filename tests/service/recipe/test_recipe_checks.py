@@ -159,6 +159,17 @@ def test_step_2_catches_the_wrong_loss_a_softmax_before_cross_entropy():
     assert "softmax" in verdict.consequence
 
 
+def test_step_2_lets_a_net_pass_that_only_needs_more_time():
+    # A net of width 16 on noisy rows: far below ln 3, not yet at a tenth of it, still falling.
+    falling = [1.1 * 0.985**epoch for epoch in range(96)]
+    slow = LossCurve(lr=0.01, losses=falling)
+    verdict = judge_overfit([slow], dummy_loss=math.log(3), num_rows=200)
+    assert (verdict.passed, verdict.verdict) == (True, "slow")
+    settled = LossCurve(lr=0.01, losses=[*falling[:64], *[falling[64]] * 32])
+    verdict = judge_overfit([settled], dummy_loss=math.log(3), num_rows=200)
+    assert (verdict.passed, verdict.verdict) == (False, "partial")
+
+
 def test_step_2_words_for_stuck_and_diverged():
     flat = LossCurve(lr=0.1, losses=[2.3] * 5)
     broken = LossCurve(lr=0.1, losses=[2.3, math.nan], diverged=True)
