@@ -63,7 +63,8 @@ def measure_cnn(repeats: int) -> list[dict[str, Any]]:
             run()
             times[key].append(thread_time() - began_s)
     num_steps = len(batch_borders(len(dataset.x_train), BATCH))
-    flops_per_step = flops_per_epoch(config, dataset) / num_steps
+    with torch.enable_grad():  # the counter runs a backward pass
+        flops_per_step = flops_per_epoch(config, dataset) / num_steps
     plain = num_steps / median(times["plain", 1])
     rows = []
     for (name, width), seconds in times.items():
