@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
 from search_spaces.choices import Choice
 from search_spaces.conditions import Scalar, same
@@ -32,6 +31,8 @@ def refine_choice(
             )
         )
         return choice, kept(path, choice, why)
+    from scipy import stats  # half a second to import, and only a refined round needs it
+
     best, best_costs = min(judged, key=lambda group: float(np.median(group[1])))
     p_values = {
         index: float(stats.mannwhitneyu(costs, best_costs, alternative="greater").pvalue)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_spaces import Space
+from service import report
 from service.ledger import Ledger
 from service.ledger.records import SearchRecord
-from service.report import load_summary, verdict_sentence, write_outputs
 from service.search.display import Display, Silent
 from service.search.extension import plan_extension
 from service.search.prepare import prepare
@@ -75,7 +75,7 @@ class SearchResult:
     def verdict(self) -> str:
         """The answer in one sentence: value with interval, gain over the baseline, noise."""
         with self._open() as ledger:
-            return verdict_sentence(ledger, self.search_id)
+            return report.verdict_sentence(ledger, self.search_id)
 
     @property
     def has_finished_trial(self) -> bool:
@@ -108,7 +108,7 @@ class SearchResult:
 
     def summary(self) -> dict[str, Any]:
         """Return what `summary.json` holds."""
-        return load_summary(self.out_dir)
+        return report.load_summary(self.out_dir)
 
     def trials(self) -> pd.DataFrame:
         """One row per trial, with params, metrics, state and reason."""
@@ -236,7 +236,7 @@ def resume(
         shown = display or Silent()
         if record.state == "finished":
             shown.note(f"`{search_id}` has finished; extend it with: isoflop extend {search_id}")
-            write_outputs(opened, search_id, Path(record.out_dir or "."))
+            report.write_outputs(opened, search_id, Path(record.out_dir or "."))
             return SearchResult(search_id, str(ledger))
         _check_unchanged(opened, record, accept_changes)
         spec = SearchSpec.from_mapping(dict(record.spec))

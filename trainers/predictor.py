@@ -9,7 +9,6 @@ from tempfile import mkstemp
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -213,7 +212,7 @@ class Predictor(nn.Module):
 
     def _raw_inputs(self, rows: Any) -> np.ndarray:
         """Return float32 [N, *input_shape] from a table, flat rows, or the data's own layout."""
-        if isinstance(rows, pd.DataFrame) and self.features:
+        if hasattr(rows, "columns") and self.features:  # a table, by its column names
             return encode(rows, self.features)
         values = rows.detach().cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from service.ledger.records import RoundRecord, TrialRecord
 from service.search.batches import BatchPlan, batch_flow
@@ -22,7 +23,9 @@ from trainers.config import TrialConfig
 from trainers.data import load
 from trainers.lanes.checkpoint import load_lane
 from trainers.lanes.evaluation import evaluate, to_module
-from trainers.predictor import Predictor
+
+if TYPE_CHECKING:
+    from trainers.predictor import Predictor
 
 BASELINE_ROUND = -2
 BASELINE_BATCH = 0
@@ -241,6 +244,8 @@ def _winner_facts(
     tests = [dict(found.metrics) for found in evaluate(states, trials, dataset, "test")]
     values = [objective.cost(values_of(record.metrics, [objective])[0]) for record in group]
     place = min(range(len(values)), key=lambda i: (values[i], i))
+    from trainers.predictor import Predictor  # pandas: not needed before the last step
+
     path = save_predictor(
         context.out_dir / "weights.pt",
         Predictor.from_dataset(

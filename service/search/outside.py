@@ -6,9 +6,13 @@ alone that were trained as long as the round's own trials.
 
 from __future__ import annotations
 
-from service.search.evidence import EvidenceRow, load_evidence
+from typing import TYPE_CHECKING
+
 from service.search.samplers import Told
 from service.search.spec import SearchSpec
+
+if TYPE_CHECKING:
+    from service.search.evidence import EvidenceRow
 
 BEFORE_ALL_ROUNDS = -1
 
@@ -17,6 +21,8 @@ def outside_evidence(spec: SearchSpec) -> tuple[list[Told], list[str]]:
     """Return what is known from elsewhere, and sentences about what could not be used."""
     if spec.start_from.trials is None:
         return [], []
+    from service.search.evidence import load_evidence  # pandas: most searches start from nothing
+
     objectives = [objective.metric for objective in spec.objective_list]
     table = load_evidence(spec.start_from.trials, spec.space, objectives)
     usable = [row for row in table.rows if row.epochs is not None]

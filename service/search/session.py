@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from service import report
 from service.energy import EnergySession, Site
 from service.energy.cluster import meter_cluster
 from service.ledger import Ledger
 from service.ledger.records import SearchRecord
-from service.report import write_outputs
 from service.search.budget import BudgetKeeper
 from service.search.context import SearchContext, Stopped
 from service.search.display import Display
@@ -91,7 +91,7 @@ def run_session(
     ledger.update_search(
         record.search_id, state=state, reason=reason, finished_unix_s=_now(record, state)
     )
-    write_outputs(ledger, record.search_id, out_dir)
+    report.write_outputs(ledger, record.search_id, out_dir)
     return ledger.search(record.search_id)
 
 

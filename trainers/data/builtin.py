@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +20,15 @@ MOONS_SEED, MOONS_ROWS, MOONS_NOISE = 0, 1000, 0.2
 
 def load_digits() -> Source:
     """1,797 handwritten digits [1, 8, 8], values 0 to 16 (UCI, through scikit-learn)."""
-    bunch = _sklearn().load_digits()
-    return _classes(bunch.images[:, None], bunch.target, bunch.target_names, "UCI digits")
+    # Read from scikit-learn's own folder: importing it would take a second of every start.
+    spec = find_spec("sklearn")
+    assert spec is not None
+    assert spec.origin is not None
+    path = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        table = np.loadtxt(lines, delimiter=",")  # [1797, 64 pixels and the class]
+    images = table[:, :-1].reshape(-1, 1, 8, 8)
+    return _classes(images, table[:, -1].astype(int), np.arange(10), "UCI digits")
 
 
 def load_breast_cancer() -> Source:

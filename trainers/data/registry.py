@@ -21,7 +21,6 @@ import numpy as np
 from trainers.data.builtin import BUILT_IN
 from trainers.data.dataset import Feature
 from trainers.data.home import data_dir
-from trainers.data.reading import read_file
 from trainers.data.source import Source
 from trainers.errors import DataError
 
@@ -60,6 +59,8 @@ def register(
         raise DataError(f"a data name must be letters, digits, `.`, `_` and `-`, but got {name!r}")
     if name in BUILT_IN:
         raise DataError(f"`{name}` is built in; register the file under another name")
+    from trainers.data.reading import read_file  # pandas: a search on built-in data needs none
+
     source = read_file(Path(path).expanduser(), target, task)
     meta = {
         "name": name,
