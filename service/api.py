@@ -49,8 +49,8 @@ class Best:
 
         if self.weights is None or not self.weights.exists():
             raise LedgerError(
-                "this search has no trained winner: its budget ended before the finalists; "
-                "go on with `result.extend(trials=...)`"
+                "this search has no trained winner, because it ended before its finalists were "
+                "trained; `isoflop list` says how it ended and what goes on from there"
             )
         return Predictor.load(self.weights)
 
@@ -132,6 +132,11 @@ class SearchResult:
         with self._open() as ledger:
             return accounts(ledger, self.search_id)
 
+    def warnings(self) -> list[str]:
+        """Return what went otherwise than asked, e.g. a round that ended early, and why."""
+        with self._open() as ledger:
+            return [event.payload["text"] for event in ledger.events(self.search_id, "warning")]
+
     def extend(self, **options: Any) -> SearchResult:
         """Go on after the end; the options are those of `service.extend`."""
         return extend(self.search_id, ledger=self.ledger_url, **options)
@@ -163,11 +168,13 @@ def run_search(
 
     """
     parsed = prepare(_parsed(spec), out)
+    means = Workers(num=workers, address=address)
+    means.check(parsed)
     with Ledger.open(str(ledger)) as opened:
         record = _create(opened, parsed, out, seed)
         shown = display or Silent()
         _announce(shown, record, parsed)
-        run_session(opened, record, parsed, Workers(num=workers, address=address), shown)
+        run_session(opened, record, parsed, means, shown)
     return SearchResult(record.search_id, str(ledger))
 
 
@@ -194,7 +201,9 @@ def _create(
 
 def _announce(display: Display, record: SearchRecord, spec: SearchSpec) -> None:
     plan = spec.plan()
-    display.note(f"search {record.search_id}: {len(plan)} rounds, seed {record.seed}")
+    display.note(
+        f"search {record.search_id}: {len(plan)} round{'s'[: len(plan) != 1]}, seed {record.seed}"
+    )
     for number, round_ in enumerate(plan):
         display.note(
             f"plan: round {number} of {round_.trials} trials, {round_.epochs} epochs "

@@ -29,7 +29,7 @@ from trainers.errors import ConfigError, nearest
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 
 Activation = Literal["sigmoid", "tanh", "relu", "elu", "identity"]
 OptimizerKind = Literal["sgd", "momentum", "rmsprop", "adagrad", "adam", "adamw"]

@@ -6,6 +6,7 @@ stopped the search, 130 interrupted (and the line that resumes it is printed).
 Commands import what they need when they run, so that `isoflop --help` answers at once.
 """
 
+import os
 import sys
 
 import typer
@@ -50,6 +51,9 @@ def main() -> None:
     """Run the command line; every deliberate error becomes a message and an exit code."""
     from trainers.errors import IsoflopError
 
+    # A factory beside the spec must be found, as it would be by `python -m`.
+    if "" not in sys.path:
+        sys.path.insert(0, os.getcwd())
     try:
         app()
     except IsoflopError as error:

@@ -117,9 +117,11 @@ def extend(
 ) -> None:
     """Add to a search that ended: more trials, more epochs for the best, or another space.
 
-    --trials N            another round, its space refined from the evidence so far
-    --epochs E            the best configurations again, trained for E epochs
-    --trials N --space F  another round in the space of file F
+    With --trials N: another round, its space refined from the evidence so far.
+
+    With --epochs E: the best configurations again, trained for E epochs.
+
+    With --trials N --space FILE: another round in the space of that file.
     """
     from service import api
     from service.cli.live import display_for
@@ -164,4 +166,8 @@ def _finish(result: SearchResult, as_json: bool) -> None:
     if state == "recipe_stopped":
         typer.echo(result.record.reason, err=True)
         raise typer.Exit(RECIPE_STOPPED)
-    raise typer.Exit(DONE if result.has_finished_trial else NOTHING_FINISHED)
+    if not result.has_finished_trial:
+        why = result.record.reason or "; ".join(result.warnings()) or "no reason was recorded"
+        typer.echo(f"no trial finished: {why}", err=True)
+        raise typer.Exit(NOTHING_FINISHED)
+    raise typer.Exit(DONE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import psutil
 import torch
 from torch import nn
 
@@ -16,6 +17,9 @@ from trainers.config import TrialConfig
 from trainers.data import Dataset, check_batch, load
 from trainers.errors import ConfigError
 from trainers.models import build_model
+
+BYTES_PER_PARAMETER = 16
+"""Weight, gradient and two numbers of the optimizer, in float32."""
 
 
 def prepare(spec: SearchSpec, out: str | Path | None) -> SearchSpec:
@@ -32,12 +36,28 @@ def prepare(spec: SearchSpec, out: str | Path | None) -> SearchSpec:
     spec = spec.for_task(dataset.task)
     for config in _extremes(spec):
         check_batch(load(config.data), config.train.batch_size)
-        model = build_model(config.model, dataset.input_shape, dataset.num_outputs)
-        if config.model.factory is not None:
-            _check_forward(model, dataset, str(config.model.factory))
+        if config.model.factory is None:
+            _check_size(config, dataset)
+        else:
+            model = build_model(config.model, dataset.input_shape, dataset.num_outputs)
+            _check_forward(model, dataset, config.model.factory)
     outside_evidence(spec)
     _check_writable(Path(out) if out is not None else Path("runs"))
     return spec
+
+
+def _check_size(config: TrialConfig, dataset: Dataset) -> None:
+    """Refuse a model of which a single trial is larger than this machine's memory."""
+    with torch.device("meta"):  # shapes only: nothing is allocated
+        model = build_model(config.model, dataset.input_shape, dataset.num_outputs)
+    needed = sum(p.numel() for p in model.parameters()) * BYTES_PER_PARAMETER
+    present = psutil.virtual_memory().total
+    if needed > present:
+        raise ConfigError(
+            f"one trial must fit into memory, but `model.width` {config.model.width} and "
+            f"`model.depth` {config.model.depth} need about {needed / 2**30:.3g} GiB and this "
+            f"machine has {present / 2**30:.3g}; make the model smaller"
+        )
 
 
 def _check_forward(model: nn.Module, dataset: Dataset, factory: str) -> None:

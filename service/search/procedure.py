@@ -23,6 +23,7 @@ from service.search.programme import Programme, Stage
 from service.search.prolonging import run_prolonging
 from service.search.rounds import RoundSource, record_round
 from service.search.samplers import choose_sampler, sampler_notes
+from trainers.errors import RecipeStopped
 
 
 def run_procedure(context: SearchContext) -> str:
@@ -50,6 +51,10 @@ def run_procedure(context: SearchContext) -> str:
             else:
                 stages.skip_rounds()
             tidy(context)
+    except RecipeStopped as error:
+        context.end_open_rounds(str(error))
+        settle(context, "the recipe stopped the search")
+        raise
     except Stopped as stopped:
         if stopped.kind not in ("budget", "target"):
             raise

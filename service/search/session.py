@@ -24,7 +24,7 @@ from service.search.procedure import run_procedure
 from service.search.reserve import reserved_share
 from service.search.samplers.process import SamplerProcess
 from service.search.spec import SearchSpec
-from trainers.errors import RecipeStopped
+from trainers.errors import ConfigError, RecipeStopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,17 @@ class Workers:
         wanted = self.num or len(_usable_cores())
         return min(wanted, spec.resources.max_workers or wanted)
 
+    def check(self, spec: SearchSpec) -> None:
+        """Refuse what cannot run, before anything is recorded.
+
+        Raises:
+            ConfigError: GPUs are asked for and there is none, or nothing listens at the address.
+        """
+        if self.address is not None:
+            _check_address(self.address)
+        elif spec.resources.gpus_per_worker > 0:
+            _check_gpus(spec.resources.gpus_per_worker)
+
     def open(self, spec: SearchSpec) -> Executor:
         """Start the workers: inline for a single one, Ray otherwise."""
         num = self.count(spec)
@@ -53,6 +64,29 @@ class Workers:
             cpus=spec.resources.cpus_per_worker, gpus=spec.resources.gpus_per_worker
         )
         return RayExecutor(num, address=self.address, shape=shape)
+
+
+def _check_address(address: str) -> None:
+    from service.search.executor.ray_cluster import check_reachable
+
+    try:
+        check_reachable(address)
+    except OSError as error:
+        raise ConfigError(
+            f"`--address` must be a running Ray cluster, but nothing answers at {address} "
+            f"({error}); start one with `ray start --head`, or leave --address out"
+        ) from error
+
+
+def _check_gpus(gpus_per_worker: float) -> None:
+    """Refuse to train on the processor what was to be trained on a GPU."""
+    import torch
+
+    if gpus_per_worker > 0 and not torch.cuda.is_available():
+        raise ConfigError(
+            f"`resources.gpus_per_worker` is {gpus_per_worker:g}, but torch sees no GPU here; "
+            "install torch's CUDA build, join a cluster with `--address`, or set it to 0"
+        )
 
 
 def _usable_cores() -> range:

@@ -7,12 +7,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from search_spaces import Constraint, Derived, Params, Space, parse_constraints
 from search_spaces.derive import derive
 from service.search.objectives import Objective, parse_objectives
-from service.search.spec_checks import SECTIONS, check_objectives, check_spec, trial_sections
+from service.search.spec_checks import (
+    SECTIONS,
+    check_name,
+    check_objectives,
+    check_spec,
+    trial_sections,
+)
 from service.search.spec_explain import explain_spec
 from service.search.spec_overrides import apply_overrides
 from service.search.spec_plan import plan_rounds
@@ -69,7 +75,7 @@ class SearchSpec(SpecSection):
     """
 
     kind: Literal["search"] = "search"
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,60}$")] = "search"
+    name: Annotated[str, AfterValidator(check_name)] = "search"
     """Start of the search's id; by default made of the data's and the model's name."""
     project: Annotated[str, Field(max_length=200)] = ""
     """What energy and quotas are booked on."""

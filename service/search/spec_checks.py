@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,21 @@ _SET_ELSEWHERE = {
     "data.test_fraction": "results on different validation rows cannot be compared",
     "data.split_seed": "results on different validation rows cannot be compared",
 }
+
+
+def check_name(name: str) -> str:
+    """Return a search's name if it can stand in ids and file names.
+
+    Raises:
+        ValueError: with the rule, the name and one that would do.
+    """
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}", name):
+        return name
+    better = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:60] or "search"
+    raise ValueError(
+        "`name` takes letters, digits, `.`, `_` and `-`, at most 61 and a letter or digit first, "
+        f"but got {name[:80]!r}; try {better!r}"
+    )
 
 
 def trial_sections(mapping: Mapping[str, Any]) -> dict[str, Any]:

@@ -140,7 +140,7 @@ class Cluster:
             }
         try:
             if address is not None:
-                _check_reachable(address)
+                check_reachable(address)
             self._ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             self.close()
@@ -171,7 +171,7 @@ class Cluster:
         return min(num_workers, fit)
 
 
-def _check_reachable(address: str) -> None:
+def check_reachable(address: str) -> None:
     """Raise OSError where nothing listens: Ray itself would try for minutes."""
     host, colon, port = address.rpartition(":")
     if colon and port.isdigit():

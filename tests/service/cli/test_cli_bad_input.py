@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 SPACE = "space: {optimizer.lr: {log_uniform: [1e-4, 1e-1]}}\n"
 
@@ -58,6 +59,14 @@ def refused(tmp_path):
         ("- a\n- list\n", "spec"),
         ("a: [unclosed\n", "YAML"),
         ("kind: dance\n", "kind"),
+        ("name: a/b\n", "try 'a-b'"),
+        ("model: {width: 1000000}\n", "must fit into memory"),
+        ("budget: {trials: 100000000000000000000}\n", "budget.trials"),
+        pytest.param(
+            "resources: {gpus_per_worker: 1}\n",
+            "torch sees no GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         ("", "spec"),
     ],
 )
@@ -72,6 +81,12 @@ def test_a_misspelt_country_is_refused_with_the_nearest_code(refused):
 def test_an_output_that_is_a_file_is_refused(refused, tmp_path):
     (tmp_path / "taken").write_text("")
     assert "is a file" in refused("model: {depth: 1}\n", "--out", "taken")
+
+
+def test_a_cluster_that_does_not_answer_is_refused(refused):
+    assert "nothing answers at 127.0.0.1:1" in refused(
+        "model: {depth: 1}\n", "--address", "127.0.0.1:1"
+    )
 
 
 def test_a_huge_spec_is_refused_unread(refused):

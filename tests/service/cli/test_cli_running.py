@@ -151,7 +151,7 @@ def test_stop_from_another_process_then_resume_goes_on(tmp_path):
     process.communicate(timeout=120)
     assert process.returncode == 130
     done_before = {t["trial_id"]: t["epochs_done"] for t in _trials(tmp_path)}
-    assert max(done_before.values()) < 3000
+    assert min(done_before.values()) < 3000
     resumed = isoflop("resume", "small-1", "--workers", "1", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert all(trial["epochs_done"] == 3000 for trial in _trials(tmp_path))
