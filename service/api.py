@@ -201,9 +201,8 @@ def _create(
 
 def _announce(display: Display, record: SearchRecord, spec: SearchSpec) -> None:
     plan = spec.plan()
-    display.note(
-        f"search {record.search_id}: {len(plan)} round{'s'[: len(plan) != 1]}, seed {record.seed}"
-    )
+    rounds = "1 round" if len(plan) == 1 else f"{len(plan)} rounds"
+    display.note(f"search {record.search_id}: {rounds}, seed {record.seed}")
     for number, round_ in enumerate(plan):
         display.note(
             f"plan: round {number} of {round_.trials} trials, {round_.epochs} epochs "
