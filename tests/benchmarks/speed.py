@@ -37,6 +37,8 @@ REMARKS = (
     "wall: from the call to the result, with the start of worker processes, without imports and "
     "reading data in the calling process, and without the start of Ray.",
     "at work: from the moment the first worker took up its first trial.",
+    "best and median error: on the validation rows, over the trials. Each rival draws its own "
+    "configurations from the same distributions, so medians differ by the luck of the draw.",
     "isoflop keeps its ledger, checkpoints, energy meter and report; rivals keep what their "
     "documentation's example keeps.",
     "Where `trials run` is smaller than the heading says, seconds are scaled per trial.",
@@ -135,6 +137,7 @@ def table(contest: Contest, rounds: Sequence[Mapping[str, Outcome]]) -> list[dic
                 ),
                 "at work": median_and_range([theirs[1] / ours[1] for theirs, ours in pairs]),
                 "aim": "" if aim is None else f"{aim:g}x",
+                "best error": min(each[name].best_error for each in rounds),
                 "median error": statistics.median(each[name].median_error for each in rounds),
             }
         )
