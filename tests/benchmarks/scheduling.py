@@ -42,6 +42,7 @@ SIZES = (1_000, 10_000)
 REMARKS = (
     "ms per trial: the whole round of trivial trials divided by their number; aim: under 2 ms, "
     "flat from 1,000 to 10,000.",
+    "processor ms: the driver's own seconds, which neighbours on the machine do not stretch.",
     "memory: resident size of the driver at the start and at the end of the round.",
     "report s: writing tables, charts and report.html at the end, once per search.",
     "TPE, asking: time spent inside the sampler, in its own process, as a share of the round's "
@@ -58,6 +59,8 @@ class Watch(Silent):
     idle_worker_s: float = 0.0
     began_s: float = 0.0
     last_s: float = 0.0
+    cpu_s: list[float] = field(default_factory=list)
+    """Processor seconds of this process, at each tick."""
 
     def tick(self, context: SearchContext) -> None:
         now_s = time.perf_counter()
@@ -65,6 +68,7 @@ class Watch(Silent):
             self.began_s = self.last_s = now_s
         self.idle_worker_s += context.executor.idle_workers * (now_s - self.last_s)
         self.last_s = now_s
+        self.cpu_s.append(time.process_time())
         self.rss.append(psutil.Process().memory_info().rss)
 
     @property
@@ -133,6 +137,7 @@ def run_trivial(sampler: str, num_trials: int) -> dict[str, Any]:
         "trials": num_trials,
         "round_s": seconds,
         "ms_per_trial": 1000 * seconds / num_trials,
+        "cpu_ms_per_trial": 1000 * (watch.cpu_s[-1] - watch.cpu_s[0]) / num_trials,
         "rest_s": total_s - seconds,
         "rss_start_mib": watch.rss[0] / MIB,
         "rss_end_mib": watch.rss[-1] / MIB,
@@ -212,6 +217,7 @@ def _trivial_row(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "sampler": runs[0]["sampler"],
         "trials": runs[0]["trials"],
         "ms per trial": median_and_range([run["ms_per_trial"] for run in runs]),
+        "processor ms per trial": median_and_range([run["cpu_ms_per_trial"] for run in runs]),
         "driver MiB at start": round(middle["rss_start_mib"]),
         "at end": round(middle["rss_end_mib"]),
         "start and report s": median_and_range([run["rest_s"] for run in runs]),
