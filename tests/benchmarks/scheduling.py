@@ -60,7 +60,11 @@ class Watch(Silent):
     began_s: float = 0.0
     last_s: float = 0.0
     cpu_s: list[float] = field(default_factory=list)
-    """Processor seconds of this process, at each tick."""
+    """Processor seconds of this process, at the round's first word and at each tick."""
+
+    def note(self, text: str) -> None:
+        if not self.cpu_s:
+            self.cpu_s.append(time.process_time())
 
     def tick(self, context: SearchContext) -> None:
         now_s = time.perf_counter()
