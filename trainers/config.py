@@ -46,6 +46,8 @@ class DataConfig(Section):
     """Subtract the mean and divide by the standard deviation, both of the training rows only."""
     num_train: Count | None = None
     """Train on the first `num_train` rows of the (shuffled) training split; None: all of them."""
+    context: Count | None = None
+    """Tokens in a window of a text (`stdlib-bytes`); None: 64. Other data has no windows."""
 
     @model_validator(mode="after")
     def _fractions_leave_rows_to_train_on(self) -> Self:

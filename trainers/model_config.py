@@ -7,9 +7,20 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from trainers.errors import nearest
-from trainers.sections import Fraction, Section
+from trainers.sections import Count, Fraction, NonNegative, Section
 
 Activation = Literal["sigmoid", "tanh", "relu", "elu", "identity"]
+
+KINDS_OF_KEYS: dict[str, tuple[str, ...]] = {
+    "batch_norm": ("mlp", "cnn"),
+    "language_model": ("rnn", "lstm", "gru", "transformer"),
+    "heads": ("transformer",),
+    "window": ("transformer",),
+    "num_experts": ("moe",),
+    "top_k": ("moe",),
+    "balance": ("moe",),
+}
+"""Keys that only some built-in kinds read; elsewhere they must keep their defaults."""
 
 
 class ModelConfig(Section):
@@ -17,14 +28,17 @@ class ModelConfig(Section):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    kind: Literal["mlp", "cnn", "custom"] = "mlp"
+    kind: Literal["mlp", "cnn", "rnn", "lstm", "gru", "transformer", "moe", "custom"] = "mlp"
     factory: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
     """`package.module:function`, called with (input_shape, num_outputs, **other model keys)."""
     depth: Annotated[int, Field(ge=0, le=1000)] = 2
-    """Hidden layers (mlp) or convolution blocks (cnn). 1 is the lecture's one-hidden-layer net."""
+    """Hidden layers (mlp, moe), convolution blocks (cnn), recurrent layers or transformer blocks.
+    1 is the lecture's one-hidden-layer net."""
     width: Annotated[int, Field(ge=1, le=1_000_000)] = 128
-    """Units of each hidden layer (mlp) or channels of the first convolution (cnn)."""
+    """Units of each hidden layer (mlp, moe), channels of the first convolution (cnn), numbers of
+    a recurrent state, or of a transformer's vectors."""
     activation: Activation = "relu"
+    """Of hidden units, and of an rnn's state; lstm and gru have their own."""
     dropout: Fraction = 0.0
     """Probability that a hidden unit is dropped (inverted dropout, as `nn.Dropout(p)`)."""
     batch_norm: Literal["none", "before", "after"] = "none"
@@ -33,6 +47,41 @@ class ModelConfig(Section):
     """Torch's way: running = (1 - bn_momentum) * running + bn_momentum * batch. Default 0.1."""
     bn_decay: Fraction | None = None
     """The lecture's way (p. 53): running = bn_decay * running + (1 - bn_decay) * batch."""
+
+    language_model: bool = False
+    """rnn, lstm, gru, transformer: read tokens through an embedding, see no later ones, and
+    answer at every position with the next; for data of task language, and no other."""
+    heads: Count = 4
+    """transformer: attention heads; they divide `width`."""
+    window: Count | None = None
+    """transformer: position i sees j where |i - j| < window; None: all positions."""
+    num_experts: Count = 4
+    """moe: experts of each hidden layer, each of `width` units."""
+    top_k: Count = 2
+    """moe: experts that compute a row; at most `num_experts`."""
+    balance: NonNegative = 0.01
+    """moe: weight of the load-balance loss, which is 1 per layer where the load is even."""
+
+    @model_validator(mode="after")
+    def _kinds_have_their_keys(self) -> Self:
+        for name, kinds in KINDS_OF_KEYS.items():
+            default, value = type(self).model_fields[name].default, getattr(self, name)
+            if value != default and self.kind not in kinds and self.factory is None:
+                raise ValueError(
+                    f"`model.{name}` belongs to `model.kind: {' or '.join(kinds)}`, but got "
+                    f"{value!r} for {self.kind}; leave it out"
+                )
+        if self.kind == "transformer" and self.width % self.heads:
+            raise ValueError(
+                "`model.heads` must divide `model.width`, but got "
+                f"{self.heads} and {self.width}; try a width of {self.heads * self._per_head}"
+            )
+        if self.kind == "moe" and self.top_k > self.num_experts:
+            raise ValueError(
+                "`model.top_k` must be <= `model.num_experts`, but got "
+                f"{self.top_k} and {self.num_experts}; lower `model.top_k`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _kinds_and_keys_agree(self) -> Self:
@@ -53,6 +102,16 @@ class ModelConfig(Section):
             valid = list(type(self).model_fields)
             raise ValueError(f"unknown key `model.{unknown[0]}`{nearest(unknown[0], valid)}")
         return self
+
+    @property
+    def _per_head(self) -> int:
+        """Width of a head, rounded."""
+        return max(1, round(self.width / self.heads))
+
+    @property
+    def initial_activation(self) -> Activation:
+        """What decides `init.kind: auto`: lstm and gru have tanh, whatever `activation` says."""
+        return "tanh" if self.kind in ("lstm", "gru") else self.activation
 
     @property
     def running_momentum(self) -> float:

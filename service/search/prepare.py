@@ -11,7 +11,7 @@ from service.search.spec import SearchSpec
 from trainers.config import TrialConfig
 from trainers.data import check_batch, load
 from trainers.errors import ConfigError
-from trainers.models import build_model
+from trainers.models import build_model, check_task
 
 
 def prepare(spec: SearchSpec, out: str | Path | None) -> SearchSpec:
@@ -28,6 +28,7 @@ def prepare(spec: SearchSpec, out: str | Path | None) -> SearchSpec:
     spec = spec.for_task(dataset.task)
     for config in _extremes(spec):
         check_batch(load(config.data), config.train.batch_size)
+        check_task(config.model, dataset.task)
         build_model(config.model, dataset.input_shape, dataset.num_outputs)
     _check_writable(Path(out) if out is not None else Path("runs"))
     return spec
