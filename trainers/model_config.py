@@ -9,10 +9,22 @@ from pydantic import ConfigDict, Field, model_validator
 from trainers.errors import nearest
 from trainers.sections import Count, Fraction, NonNegative, Section
 
+ModelKind = Literal[
+    "mlp", "cnn", "local", "resmlp", "rescnn", "dense", "capsule",
+    "rnn", "lstm", "gru", "transformer", "moe", "custom",
+]  # fmt: skip
 Activation = Literal["sigmoid", "tanh", "relu", "elu", "identity"]
 
 KINDS_OF_KEYS: dict[str, tuple[str, ...]] = {
-    "batch_norm": ("mlp", "cnn"),
+    "batch_norm": ("mlp", "cnn", "local", "resmlp", "rescnn", "dense", "capsule"),
+    "tied": ("local",),
+    "kernel_size": ("local", "capsule"),
+    "head_width": ("local",),
+    "skip": ("resmlp", "rescnn"),
+    "scalars": ("resmlp", "rescnn"),
+    "capsule_size": ("capsule",),
+    "class_capsule_size": ("capsule",),
+    "routing_iterations": ("capsule",),
     "language_model": ("rnn", "lstm", "gru", "transformer"),
     "heads": ("transformer",),
     "window": ("transformer",),
@@ -28,15 +40,18 @@ class ModelConfig(Section):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    kind: Literal["mlp", "cnn", "rnn", "lstm", "gru", "transformer", "moe", "custom"] = "mlp"
+    kind: ModelKind = "mlp"
+    """local: locally connected; resmlp, rescnn: residual; dense: each layer sees all before it."""
     factory: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
     """`package.module:function`, called with (input_shape, num_outputs, **other model keys)."""
     depth: Annotated[int, Field(ge=0, le=1000)] = 2
-    """Hidden layers (mlp, moe), convolution blocks (cnn), recurrent layers or transformer blocks.
-    1 is the lecture's one-hidden-layer net."""
+    """Hidden layers (mlp, dense, moe), convolution blocks (cnn), convolutions (local, capsule),
+    residual blocks of two layers (resmlp: 54 are 110 layers) or of each of three stages (rescnn:
+    18 are 110), recurrent layers, transformer blocks. 1 is the lecture's one-hidden-layer net."""
     width: Annotated[int, Field(ge=1, le=1_000_000)] = 128
-    """Units of each hidden layer (mlp, moe), channels of the first convolution (cnn), numbers of
-    a recurrent state, or of a transformer's vectors."""
+    """Units of each hidden layer (mlp, resmlp, dense, moe), channels of the first convolution
+    (cnn, local, rescnn; capsule: of each), numbers of a recurrent state or a transformer's
+    vectors."""
     activation: Activation = "relu"
     """Of hidden units, and of an rnn's state; lstm and gru have their own."""
     dropout: Fraction = 0.0
@@ -48,6 +63,22 @@ class ModelConfig(Section):
     bn_decay: Fraction | None = None
     """The lecture's way (p. 53): running = bn_decay * running + (1 - bn_decay) * batch."""
 
+    tied: bool = False
+    """local: share one kernel between all positions, which makes it a conv net (p. 34)."""
+    kernel_size: Count = 3
+    """local, capsule: side of a receptive field; odd."""
+    head_width: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """local: units of a fully connected layer before the head; 0: none. Page 34 has 1024."""
+    skip: bool = True
+    """resmlp, rescnn: add each block's input to its output. False: the same layers, no addition."""
+    scalars: bool = False
+    """resmlp, rescnn: Fixup's scalar biases, and a multiplier per branch, in place of biases."""
+    capsule_size: Count = 8
+    """capsule: numbers in a primary capsule; divides `width`."""
+    class_capsule_size: Count = 16
+    """capsule: numbers in the capsule of each class."""
+    routing_iterations: Annotated[int, Field(ge=1, le=20)] = 3
+    """capsule: rounds of dynamic routing by agreement (p. 66)."""
     language_model: bool = False
     """rnn, lstm, gru, transformer: read tokens through an embedding, see no later ones, and
     answer at every position with the next; for data of task language, and no other."""
@@ -80,6 +111,31 @@ class ModelConfig(Section):
             raise ValueError(
                 "`model.top_k` must be <= `model.num_experts`, but got "
                 f"{self.top_k} and {self.num_experts}; lower `model.top_k`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _spatial_and_residual_values_fit(self) -> Self:
+        if self.kind in ("local", "capsule") and self.kernel_size % 2 == 0:
+            raise ValueError(
+                "`model.kernel_size` must be odd, so that a receptive field has a centre, but got "
+                f"{self.kernel_size}; try {self.kernel_size + 1}"
+            )
+        if self.kind in ("resmlp", "rescnn") and self.batch_norm == "after":
+            raise ValueError(
+                f"`model.batch_norm` of a {self.kind} stands before the activation, where each "
+                "branch ends, but got 'after'; use 'before' or 'none'"
+            )
+        if self.scalars and self.batch_norm != "none":
+            raise ValueError(
+                "`model.scalars` stand in for normalisation (Fixup), but got "
+                f"`model.batch_norm` {self.batch_norm!r} as well; keep one of them"
+            )
+        if self.kind == "capsule" and self.width % self.capsule_size:
+            lower = max(1, self.width // self.capsule_size) * self.capsule_size
+            raise ValueError(
+                "`model.capsule_size` must divide `model.width`, as primary capsules are groups "
+                f"of channels, but got {self.capsule_size} and {self.width}; try width {lower}"
             )
         return self
 

@@ -13,19 +13,30 @@ from torch import nn
 from trainers.config import ModelConfig
 from trainers.errors import ConfigError, nearest
 from trainers.losses import Task
+from trainers.models.capsule import CapsuleNet
 from trainers.models.cnn import Cnn
+from trainers.models.dense import DenseNet
+from trainers.models.local import LocalNet
 from trainers.models.mlp import Mlp
 from trainers.models.moe import MixtureOfExperts
 from trainers.models.recurrent import Recurrent
+from trainers.models.residual import ResCnn, ResMlp
 from trainers.models.transformer import Transformer
 
 _COMMON = ("depth", "width", "activation", "dropout")
 _NORMALISED = (*_COMMON, "batch_norm", "bn_momentum")
+_RESIDUAL = (*_NORMALISED, "skip", "scalars")
+_ROUTING = ("kernel_size", "capsule_size", "class_capsule_size", "routing_iterations")
 _SEQUENTIAL = (*_COMMON, "language_model")
 
 BUILTIN: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     "mlp": (Mlp, _NORMALISED),
     "cnn": (Cnn, _NORMALISED),
+    "local": (LocalNet, (*_NORMALISED, "tied", "kernel_size", "head_width")),
+    "resmlp": (ResMlp, _RESIDUAL),
+    "rescnn": (ResCnn, _RESIDUAL),
+    "dense": (DenseNet, _NORMALISED),
+    "capsule": (CapsuleNet, (*_NORMALISED, *_ROUTING)),
     "rnn": (partial(Recurrent, cell="rnn"), _SEQUENTIAL),
     "lstm": (partial(Recurrent, cell="lstm"), _SEQUENTIAL),
     "gru": (partial(Recurrent, cell="gru"), _SEQUENTIAL),
