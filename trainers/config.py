@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from trainers.errors import ConfigError, nearest
+from trainers.learning_rule_config import LearningRuleConfig as LearningRuleConfig
+from trainers.learning_rule_config import check_rule_fits
 from trainers.model_config import Activation as Activation
 from trainers.model_config import ModelConfig as ModelConfig
 from trainers.sections import Count as Count
@@ -28,9 +30,8 @@ from trainers.sections import Section as Section
 OptimizerKind = Literal["sgd", "momentum", "rmsprop", "adagrad", "adam", "adamw"]
 ScheduleKind = Literal["constant", "linear", "exponential", "step", "cosine", "plateau"]
 InitKind = Literal[
-    "auto", "torch", "zeros", "constant", "too_small", "too_large", "uniform", "xavier", "he",
-    "fixup",
-]  # fmt: skip
+    "auto", "torch", "zeros", "constant", "too_small", "too_large", "uniform", "xavier", "he"
+]
 
 
 class DataConfig(Section):
@@ -145,8 +146,7 @@ class InitConfig(Section):
     """Initial weights (lecture, p. 19, 55-58). Biases start at 0, except for `torch`/`uniform`."""
 
     kind: InitKind = "auto"
-    """auto: Xavier for sigmoid, tanh and identity; He for ReLU and ELU. fixup: for residual models
-    with `model.scalars`; He, made small inside branches and 0 where they and the net end."""
+    """auto: Xavier for sigmoid, tanh and identity; He for ReLU and ELU."""
     scale: Positive = 1.0
     """Multiplies every initial weight."""
     constant: float = 0.1
@@ -178,19 +178,22 @@ class TrialConfig(Section):
     train: TrainConfig = TrainConfig()
     init: InitConfig = InitConfig()
     regularisation: RegularisationConfig = RegularisationConfig()
+    learning_rule: LearningRuleConfig = LearningRuleConfig()
 
     @model_validator(mode="after")
-    def _fixup_has_branches_to_scale(self) -> Self:
-        model = self.model
-        is_residual = model.kind in ("resmlp", "rescnn") and model.skip
-        if self.init.kind == "fixup" and not (is_residual and model.scalars):
-            raise ValueError(
-                "`init.kind: fixup` sets the ends of residual branches to 0, so it needs skip "
-                "connections and Fixup's scalars, but got "
-                f"`model.kind` {model.kind!r}, `model.skip` {model.skip}, `model.scalars` "
-                f"{model.scalars}; use resmlp or rescnn with `model.scalars: true`, or "
-                "`init.kind: he`"
-            )
+    def _rule_fits_the_model(self) -> Self:
+        check_rule_fits(
+            self.learning_rule,
+            model_kind=self.model.kind if self.model.factory is None else "custom",
+            depth=self.model.depth,
+            width=self.model.width,
+            dropout=self.model.dropout,
+            batch_norm=self.model.batch_norm,
+            precision=self.train.precision,
+            optimizer_kind=self.optimizer.kind,
+            optimizer_lr=self.optimizer.lr,
+            schedule_kind=self.schedule.kind,
+        )
         return self
 
     @classmethod

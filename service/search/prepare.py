@@ -11,6 +11,7 @@ from service.search.spec import SearchSpec
 from trainers.config import TrialConfig
 from trainers.data import check_batch, load
 from trainers.errors import ConfigError
+from trainers.learning_rule_config import check_num_params
 from trainers.models import build_model, check_task
 
 
@@ -29,7 +30,8 @@ def prepare(spec: SearchSpec, out: str | Path | None) -> SearchSpec:
     for config in _extremes(spec):
         check_batch(load(config.data), config.train.batch_size)
         check_task(config.model, dataset.task)
-        build_model(config.model, dataset.input_shape, dataset.num_outputs)
+        model = build_model(config.model, dataset.input_shape, dataset.num_outputs)
+        check_num_params(config.learning_rule, sum(p.numel() for p in model.parameters()))
     _check_writable(Path(out) if out is not None else Path("runs"))
     return spec
 

@@ -33,6 +33,7 @@ from service.search.yaml_loading import YamlDocument, dump_yaml, parse_yaml, rea
 from trainers.config import (
     DataConfig,
     InitConfig,
+    LearningRuleConfig,
     ModelConfig,
     OptimizerConfig,
     RegularisationConfig,
@@ -92,6 +93,7 @@ class SearchSpec(SpecSection):
     train: TrainConfig = TrainConfig()
     init: InitConfig = InitConfig()
     regularisation: RegularisationConfig = RegularisationConfig()
+    learning_rule: LearningRuleConfig = LearningRuleConfig()
 
     space: SpaceField = Space()
     derive: Mapping[str, Any] = Field(default_factory=dict)
