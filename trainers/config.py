@@ -30,8 +30,9 @@ from trainers.sections import Section as Section
 OptimizerKind = Literal["sgd", "momentum", "rmsprop", "adagrad", "adam", "adamw"]
 ScheduleKind = Literal["constant", "linear", "exponential", "step", "cosine", "plateau"]
 InitKind = Literal[
-    "auto", "torch", "zeros", "constant", "too_small", "too_large", "uniform", "xavier", "he"
-]
+    "auto", "torch", "zeros", "constant", "too_small", "too_large", "uniform", "xavier", "he",
+    "fixup",
+]  # fmt: skip
 
 
 class DataConfig(Section):
@@ -146,7 +147,8 @@ class InitConfig(Section):
     """Initial weights (lecture, p. 19, 55-58). Biases start at 0, except for `torch`/`uniform`."""
 
     kind: InitKind = "auto"
-    """auto: Xavier for sigmoid, tanh and identity; He for ReLU and ELU."""
+    """auto: Xavier for sigmoid, tanh and identity; He for ReLU and ELU. fixup: for residual models
+    with `model.scalars`; He, made small inside branches and 0 where they and the net end."""
     scale: Positive = 1.0
     """Multiplies every initial weight."""
     constant: float = 0.1
@@ -194,6 +196,20 @@ class TrialConfig(Section):
             optimizer_lr=self.optimizer.lr,
             schedule_kind=self.schedule.kind,
         )
+        return self
+
+    @model_validator(mode="after")
+    def _fixup_has_branches_to_scale(self) -> Self:
+        model = self.model
+        is_residual = model.kind in ("resmlp", "rescnn") and model.skip
+        if self.init.kind == "fixup" and not (is_residual and model.scalars):
+            raise ValueError(
+                "`init.kind: fixup` sets the ends of residual branches to 0, so it needs skip "
+                "connections and Fixup's scalars, but got "
+                f"`model.kind` {model.kind!r}, `model.skip` {model.skip}, `model.scalars` "
+                f"{model.scalars}; use resmlp or rescnn with `model.scalars: true`, or "
+                "`init.kind: he`"
+            )
         return self
 
     @classmethod
