@@ -130,9 +130,9 @@ class Dataset:
     def dummy_loss(self, loss: Literal["auto", "cross_entropy", "half_mse"] = "auto") -> float:
         """Loss of the best constant answer that knows nothing of a row.
 
-        ln C for C equally likely classes or tokens under cross-entropy (lecture, p. 61). Under half_mse it
-        is half the variance of the training targets, summed over columns, which is what answering
-        their mean costs; for classes the targets are one-hot.
+        ln C for C equally likely classes or tokens under cross-entropy (lecture, p. 61). Under
+        half_mse it is half the variance of the training targets, summed over columns, which is
+        what answering their mean costs; for classes the targets are one-hot.
         """
         if resolve_loss(loss, self.task) != "half_mse":
             return math.log(self.num_outputs)

@@ -58,7 +58,7 @@ class MixtureLayer(WithAuxiliaryLoss):
         return (gates.unsqueeze(-1) * hidden).sum(1)
 
     def route(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (experts int64 [B, k], gates [B, k] that sum to 1) for the gate's logits [B, E]."""
+        """Return (experts [B, k], gates [B, k] that sum to 1) for the gate's logits [B, E]."""
         top, chosen = logits.topk(self.top_k, dim=-1)
         return chosen, torch.softmax(top, -1)
 

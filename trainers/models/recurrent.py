@@ -1,20 +1,32 @@
 """Recurrent nets with their cells written out: RNN, LSTM and GRU (lecture, p. 11).
 
 torch's own recurrent layers raise or crawl under `torch.func.vmap`; these compute the same from
-the same four tensors per layer. Shapes: B rows, T steps, F features, D width, G gates.
+the same four tensors per layer (see `recurrence`).
+
+Shapes: B rows, T steps, F features, D width, G gates.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from trainers.activations import activate
 from trainers.config import Activation
 from trainers.errors import ConfigError
 from trainers.models.dropout import LaneDropout
+from trainers.models.recurrence import (
+    Backward,
+    Forward,
+    gru_backward,
+    gru_forward,
+    lstm_backward,
+    lstm_forward,
+    recur,
+    rnn_backward,
+    rnn_forward,
+)
 from trainers.models.sequences import Embedding, as_steps, sequence_shape
 
 CellKind = Literal["rnn", "lstm", "gru"]
@@ -33,46 +45,23 @@ class RecurrentLayer(nn.Module):
 
     def __init__(self, cell: CellKind, num_inputs: int, width: int, activation: Activation) -> None:
         super().__init__()
-        self.cell: CellKind = cell
-        self.activation: Activation = activation
         self.input = nn.Linear(num_inputs, GATES[cell] * width)
         self.recurrent = nn.Linear(width, GATES[cell] * width)
+        self._forward: Forward
+        self._backward: Backward
+        if cell == "rnn":
+            self._forward = partial(rnn_forward, activation)
+            self._backward = partial(rnn_backward, activation)
+        elif cell == "gru":
+            self._forward, self._backward = gru_forward, gru_backward
+        else:
+            self._forward, self._backward = lstm_forward, lstm_backward
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the states after every step, [B, T, D], for x [B, T, F]."""
-        driven: Tensor = self.input(x)  # all steps in one product, [B, T, G * D]
-        h = x.new_zeros(len(x), self.recurrent.in_features)
-        if self.cell == "lstm":
-            return self._lstm(driven, h)
-        step = self._gru_step if self.cell == "gru" else self._rnn_step
-        states = []
-        for drive in driven.unbind(1):
-            h = step(drive, h)
-            states.append(h)
-        return torch.stack(states, 1)
-
-    def _rnn_step(self, drive: Tensor, h: Tensor) -> Tensor:
-        return activate(self.activation, drive + self.recurrent(h))
-
-    def _gru_step(self, drive: Tensor, h: Tensor) -> Tensor:
-        width = h.shape[-1]
-        fed_back = self.recurrent(h)
-        gates = torch.sigmoid(drive[:, : 2 * width] + fed_back[:, : 2 * width])
-        reset, update = gates[:, :width], gates[:, width:]
-        candidate = torch.tanh(
-            torch.addcmul(drive[:, 2 * width :], reset, fed_back[:, 2 * width :])
-        )
-        return torch.lerp(candidate, h, update)
-
-    def _lstm(self, driven: Tensor, h: Tensor) -> Tensor:
-        memory, states = h, []
-        for drive in driven.unbind(1):
-            take, forget, candidate, show = (drive + self.recurrent(h)).chunk(4, -1)
-            kept = torch.sigmoid(forget) * memory
-            memory = torch.addcmul(kept, torch.sigmoid(take), torch.tanh(candidate))
-            h = torch.sigmoid(show) * torch.tanh(memory)
-            states.append(h)
-        return torch.stack(states, 1)
+        drive: Tensor = self.input(x.transpose(0, 1))  # all steps in one product, [T, B, G * D]
+        weight, bias = self.recurrent.weight.to(drive.dtype), self.recurrent.bias.to(drive.dtype)
+        return recur(self._forward, self._backward, drive, weight, bias).transpose(0, 1)
 
 
 class Recurrent(nn.Module):

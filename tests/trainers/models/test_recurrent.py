@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from trainers.config import ModelConfig
+from trainers.activations import activate
+from trainers.config import Activation, ModelConfig
 from trainers.errors import ConfigError
-from trainers.flops import count_params
+from trainers.flops import count_flops, count_params
 from trainers.models import build_model
 from trainers.models.recurrent import RecurrentLayer, num_recurrent_params
 
@@ -55,6 +56,51 @@ def test_sizes_in_closed_form(kind: str, depth: int, width: int) -> None:
     total, outside = count_params(build_model(language, (13,), 20))
     assert total == num_recurrent_params(kind, 2, 20, depth=depth, width=width, tokens=20)  # type: ignore[arg-type]
     assert outside == total - 20 * width
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", "elu", "identity"])
+def test_an_rnn_of_any_activation_has_autograds_gradients(activation: Activation) -> None:
+    torch.manual_seed(0)
+    layer = RecurrentLayer("rnn", 3, 4, activation).double()
+    x = torch.randn(2, 6, 3, dtype=torch.float64)
+    h, states = torch.zeros(2, 4, dtype=torch.float64), []
+    for step in range(6):
+        h = activate(activation, layer.input(x[:, step]) + layer.recurrent(h))
+        states.append(h)
+    expected = torch.stack(states, 1)
+    weights = torch.randn_like(expected)
+    by_autograd = torch.autograd.grad((expected * weights).sum(), list(layer.parameters()))
+    found = layer(x)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    written_out = torch.autograd.grad((found * weights).sum(), list(layer.parameters()))
+    for one, other in zip(written_out, by_autograd, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("rnn", 1), ("gru", 3), ("lstm", 4)])
+def test_every_product_over_time_is_counted(kind: str, gates: int) -> None:
+    steps, rows, features, width, classes = 5, 4, 2, 8, 3
+    model = build_model(ModelConfig(kind=kind, depth=1, width=width), (features, steps), classes)  # type: ignore[arg-type]
+    flops = count_flops(model, (features, steps), rows)
+    per_step, head = 2 * rows * gates * width, 2 * rows * width * classes
+    assert flops.forward == steps * per_step * (features + width) + head
+    # Weights of the inputs, states at every step, and the recurrent weights but for the first.
+    to_weights = steps * per_step * features + (steps - 1) * per_step * width
+    assert flops.backward == to_weights + steps * per_step * width + 2 * head
+
+
+@pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
+def test_bfloat16_products_keep_gradients_in_float32(kind: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(kind=kind, depth=1, width=8), (2, 5), 3)  # type: ignore[arg-type]
+    x = torch.randn(4, 2, 5)
+    expected = torch.autograd.grad(model(x).square().sum(), list(model.parameters()))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = model(x)
+    found = torch.autograd.grad(outputs.float().square().sum(), list(model.parameters()))
+    for slope, exact in zip(found, expected, strict=True):
+        assert slope.dtype == torch.float32
+        assert float((slope - exact).norm()) <= 0.05 * float(exact.norm()) + 1e-3
 
 
 def test_images_are_read_row_by_row() -> None:
