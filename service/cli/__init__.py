@@ -10,6 +10,7 @@ import sys
 
 import typer
 
+import service.cli.lecture as lecture
 import service.cli.look as look
 import service.cli.run as run
 import service.cli.start as start
@@ -44,6 +45,12 @@ for group, commands in (
 data_app.command("add")(store.add)
 data_app.command("list")(store.list_)
 app.add_typer(data_app, rich_help_panel="Start")
+lecture_app = typer.Typer(
+    name="lecture", help="The lecture's figures and tables, run again.", no_args_is_help=True
+)
+for command in (lecture.list_, lecture.run, lecture.errata):
+    lecture_app.command(command.__name__.rstrip("_"))(command)
+app.add_typer(lecture_app, rich_help_panel="Look")
 
 
 def main() -> None:
