@@ -5,9 +5,11 @@ import torch
 from torch import nn
 
 from trainers.config import InitConfig, ModelConfig, TrialConfig
+from trainers.data import load
 from trainers.errors import ConfigError
 from trainers.flops import count_params
 from trainers.initialisation import initialise
+from trainers.lanes.memory import lane_bytes
 from trainers.models import build_model
 from trainers.models.local import LocallyConnected, LocalNet
 
@@ -129,3 +131,17 @@ def test_inputs_that_cannot_work_are_refused():
     with pytest.raises(ConfigError, match=r"can be halved 3 times.*lower `model.depth`"):
         build_model(ModelConfig(kind="local", depth=4, width=2), (1, 8, 8), 2)
     build_model(ModelConfig(kind="local", depth=3, width=2), (1, 8, 8), 2)
+
+
+def test_receptive_fields_count_as_memory():
+    """Patches are K times as large as what a layer puts out per channel."""
+    work = {}
+    for tied in (False, True):
+        values = {"data.name": "digits", "model": {"kind": "local", "width": 2, "tied": tied}}
+        config = TrialConfig.from_mapping(values)
+        dataset = load(config.data)
+        model = build_model(config.model, dataset.input_shape, dataset.num_outputs)
+        itemsize, num_params = 4, count_params(model)[0]
+        work[tied] = lane_bytes(model, config, dataset)[1] - itemsize * num_params
+    patches = 9 * 16 + 18 * 4  # K * P of both layers
+    assert work[False] - work[True] >= 4 * patches * 64
