@@ -32,8 +32,19 @@ def prepare(spec: SearchSpec, out: str | Path | None) -> SearchSpec:
         check_task(config.model, dataset.task)
         model = build_model(config.model, dataset.input_shape, dataset.num_outputs)
         check_num_params(config.learning_rule, sum(p.numel() for p in model.parameters()))
+        _check_recipe(spec, config)
     _check_writable(Path(out) if out is not None else Path("runs"))
     return spec
+
+
+def _check_recipe(spec: SearchSpec, config: TrialConfig) -> None:
+    """Refuse the recipe's checks, which try learning rates, for a rule that has none."""
+    if spec.recipe.checks and config.learning_rule.kind == "cma_es":
+        raise ConfigError(
+            "`recipe.checks` tries several learning rates, but `learning_rule.kind: cma_es` "
+            "chooses its own steps; set `recipe.checks: false`, or use `learning_rule.kind: "
+            "evolution`"
+        )
 
 
 def _extremes(spec: SearchSpec) -> list[TrialConfig]:

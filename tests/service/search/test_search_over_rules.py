@@ -69,6 +69,19 @@ def test_cma_es_on_too_many_parameters_is_refused_before_anything_starts(tmp_pat
         optimizer={"kind": "sgd", "lr": 1.0},
         learning_rule={"kind": "cma_es"},
         space={"model.width": [8, 400]},
+        recipe={"checks": False},
     )
     with pytest.raises(ConfigError, match=r"fewer than 1000 parameters.*30010"):
+        prepare(spec, tmp_path)
+
+
+def test_the_recipes_rates_are_refused_for_a_rule_without_a_rate(tmp_path):
+    spec = SearchSpec(
+        data="digits",
+        model={"width": 8, "depth": 1},
+        optimizer={"kind": "sgd", "lr": 1.0},
+        learning_rule={"kind": "cma_es"},
+        space={"learning_rule.noise_std": {"log_uniform": [0.01, 0.5]}},
+    )
+    with pytest.raises(ConfigError, match=r"recipe\.checks: false"):
         prepare(spec, tmp_path)

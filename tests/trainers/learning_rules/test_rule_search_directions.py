@@ -51,6 +51,15 @@ def test_oja_finds_the_leading_eigenvector_at_length_1():
     assert abs(w @ components(x)[0]) == pytest.approx(1, abs=1e-8)
 
 
+def test_the_plain_hebbian_rule_grows_without_bound():
+    """Why it is not offered: dw = y x has nothing that holds w back."""
+    x = correlated_rows()
+    w = torch.full((5,), 0.1, dtype=torch.float64)
+    for _ in range(300):
+        w = w + 0.02 * (x.T @ (x @ w)) / len(x)
+    assert w.norm() > 1e6
+
+
 def test_sanger_finds_the_principal_components_in_order():
     x = correlated_rows()
     found = hebbian("sanger", x, units=3)
