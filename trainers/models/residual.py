@@ -63,7 +63,8 @@ class Shortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, C + new_channels, *sizes / stride] for x [B, C, *sizes]."""
-        x = x[(..., *[slice(None, None, self.stride)] * self.num_dims)]
+        step = self.stride
+        x = x[..., ::step] if self.num_dims == 1 else x[..., ::step, ::step]
         return nn.functional.pad(x, (*[0, 0] * self.num_dims, 0, self.new_channels))
 
 
