@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trainers.config import ModelConfig, TrialConfig
 from trainers.data import Dataset
-from trainers.learning_rule_config import LearningRuleConfig
+from trainers.learning_rule_config import PER_LANE_CONSTANTS, LearningRuleConfig
 from trainers.learning_rules import rule_updates
 from trainers.models import build_model
 from trainers.models.mlp import Mlp
@@ -86,7 +86,7 @@ def flops_per_epoch(config: TrialConfig, dataset: Dataset) -> int:
     """Return the FLOPs of training once on every training row; validation is not included."""
     flops = _flops_of(
         config.model.model_dump_json(exclude_unset=True),
-        config.learning_rule.model_dump_json(exclude_unset=True),
+        config.learning_rule.model_dump_json(exclude=set(PER_LANE_CONSTANTS)),
         dataset.input_shape,
         dataset.num_outputs,
         config.train.batch_size,

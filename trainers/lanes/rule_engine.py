@@ -108,6 +108,8 @@ class BoundRule:
         self._smoothing = None
         if any(smoothing):
             self._smoothing = torch.tensor(smoothing, dtype=torch.float64)[:, None, None].to(params)
+        self.alternates = engine.rule.alternates
+        """Whether epochs train the rule's state (the even ones, from 0) and weights in turn."""
         self._measures_cosine = False
         self.cosine = params.new_zeros(len(params))
         """Of each lane's update of its hidden layers with their true gradient, on the epoch's
@@ -131,7 +133,7 @@ class BoundRule:
         pairs = zip(seeds, epochs, strict=True)
         lanes.generators = [noise_generator(seed, epoch) for seed, epoch in pairs]
         self._measures_cosine = True
-        if not rule.alternates:
+        if not self.alternates:
             return []
         trains_state = [epoch % 2 == 0 for epoch in epochs]
         lanes.trains_state = torch.tensor(trains_state)[:, None, None].to(like)

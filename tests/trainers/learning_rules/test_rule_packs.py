@@ -138,6 +138,30 @@ def test_alternating_epochs_leave_the_weights_alone_every_other_time(
     assert not torch.equal(inverses[2], inverses[1])
 
 
+def test_in_resting_epochs_the_optimizer_counts_no_update(digits: Dataset) -> None:
+    """Adam's very first update has length lr in every entry, whatever its gradient's size."""
+    one_step_an_epoch = {"learning_rule.mode": "alternating", "train.batch_size": 150}
+    trials = varied("dtp", one_step_an_epoch, count=2)
+    _, rested = run(trials, digits, fuse_width=2, stop_epoch=1)
+    _, states = run(trials, digits, fuse_width=2, stop_epoch=2, start=rested)
+    for trial, before, after in zip(trials, rested, states, strict=True):
+        assert not before.tensors["slot.mean"].any()
+        moved = (after.tensors["params"] - before.tensors["params"]).abs()
+        assert float(moved[moved > 0].median()) == pytest.approx(
+            trial.config.optimizer.lr, rel=1e-3
+        )
+
+
+def test_numbers_are_learned_too() -> None:
+    settings = {"data.name": "diabetes", "data.num_train": None, "train.epochs": 15}
+    dataset = load(config("backprop").with_values(settings).data)
+    for kind in ("feedback_alignment", "sdtp", "predictive_coding", "evolution"):
+        trial = Trial(trial_id=0, config=config(kind).with_values(settings), seed=1)
+        rows, _ = run([trial], dataset, fuse_width=1, stop_epoch=15)
+        assert rows[0, 15].metrics["train_loss"] < 0.9 * rows[0, 1].metrics["train_loss"]
+        assert rows[0, 15].metrics["val_r2"] < 1
+
+
 def test_rules_of_different_kinds_are_of_different_signatures(digits: Dataset) -> None:
     signatures = {signature(config(kind), digits) for kind in RULES}
     assert len(signatures) == len(RULES)
