@@ -46,7 +46,8 @@ class DataConfig(Section):
     """Share of all rows kept for the finalists; ignored where the source ships a test set."""
     split_seed: Annotated[int, Field(ge=0)] = 0
     standardise: bool = True
-    """Subtract the mean and divide by the standard deviation, both of the training rows only."""
+    """Subtract the mean and divide by the standard deviation, both of the training rows only.
+    Tokens of a text are never standardised."""
     num_train: Count | None = None
     """Train on the first `num_train` rows of the (shuffled) training split; None: all of them."""
     context: Count | None = None

@@ -62,6 +62,8 @@ _MISSING_METRICS = {
     "regression": ("val_error", "val_bits_per_byte"),
     "language": ("val_rmse", "val_r2"),
 }
+_OTHER_OBJECTIVES = {"regression": "val_loss", "language": "val_bits_per_byte"}
+"""Where a spec names no objective and `val_error` is not what the task is about."""
 _METRICS_TO_USE = {
     "classification": "val_error",
     "regression": "val_rmse or val_loss",
@@ -243,9 +245,9 @@ class SearchSpec(SpecSection):
 
         """
         missing = _MISSING_METRICS[task]
-        if task == "regression" and "objectives" not in self.model_fields_set:
+        if task in _OTHER_OBJECTIVES and "objectives" not in self.model_fields_set:
             changed = type(self).from_mapping(
-                {**self.to_mapping(), "objectives": {"val_loss": "minimize"}}
+                {**self.to_mapping(), "objectives": {_OTHER_OBJECTIVES[task]: "minimize"}}
             )
             changed._notes = self._notes
             return changed.for_task(task)

@@ -16,12 +16,25 @@ from trainers.models.auxiliary import WithAuxiliaryLoss
 from trainers.models.dropout import LaneDropout
 
 
+class PickWeights(nn.Module):
+    """Gather the weights of each row's experts: by far the most memory that a mixture takes.
+
+    It is a module because what modules put out is what a pack's memory is estimated by.
+    """
+
+    def forward(self, chosen: Tensor, weights: Tensor) -> Tensor:
+        """Return [B, k, D, I] for experts chosen [B, k] of weights [E, D, I]."""
+        gathered = nn.functional.embedding(chosen, weights.flatten(1))
+        return gathered.view(*chosen.shape, *weights.shape[1:])
+
+
 class MixtureLayer(WithAuxiliaryLoss):
     """y = sum over the top k experts of gate_e(x) * g(W_e x + b_e) (Shazeer et al., 2017).
 
     Gates are a softmax over the k largest of the gate's E logits, so they sum to 1, and k = E is
-    the dense mixture. Only the weights of the chosen experts are gathered and multiplied, so the
-    experts' FLOPs are proportional to k, whatever E (lecture, p. 65-67).
+    the dense mixture; with k = 1 every gate is 1, so that only the balance teaches it. Only the
+    weights of the chosen experts are gathered and multiplied, so the experts' FLOPs are
+    proportional to k, whatever E (lecture, p. 65-67).
 
     While training it leaves `balance` times the load-balance loss of Switch Transformers (Fedus
     et al., 2021), E * sum_e f_e P_e, with f_e the share of choices that fell on expert e and P_e
@@ -42,6 +55,7 @@ class MixtureLayer(WithAuxiliaryLoss):
         self.top_k, self.balance = top_k, balance
         self.gate = nn.Linear(num_inputs, num_experts)
         self.experts = nn.ModuleList(nn.Linear(num_inputs, width) for _ in range(num_experts))
+        self.pick = PickWeights()
         self.act = activation_module(activation)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,13 +63,13 @@ class MixtureLayer(WithAuxiliaryLoss):
         logits = self.gate(x)
         chosen, gates = self.route(logits)
         weights, biases = self._stacked()
-        gathered = nn.functional.embedding(chosen, weights.flatten(1))  # [B, k, D * I]
-        own_weights = gathered.view(*chosen.shape, *weights.shape[1:])
+        own_weights = self.pick(chosen, weights)  # [B, k, D, I]
         products = (own_weights @ x[:, None, :, None]).squeeze(-1)  # [B, k, D]
-        hidden: Tensor = self.act(products + nn.functional.embedding(chosen, biases))
+        products = products + nn.functional.embedding(chosen, biases)
+        hidden = self.act(products.flatten(0, 1)).view_as(products)  # one row per expert and row
         if self.training:
             self.auxiliary_loss = self.balance * load_balance_loss(logits, chosen)
-        return (gates.unsqueeze(-1) * hidden).sum(1)
+        return (gates.unsqueeze(-1) * hidden).sum(1)  # type: ignore[no-any-return]
 
     def route(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return (experts [B, k], gates [B, k] that sum to 1) for the gate's logits [B, E]."""

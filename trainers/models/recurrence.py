@@ -29,13 +29,15 @@ Backward = Callable[..., tuple[Tensor, Tensor]]
 
 
 def _with_product(base: Tensor, h: Tensor, weight: Tensor) -> Tensor:
-    """Return base + h weight^T, for one lane or several.
+    """Return base + h weight^T, for one lane, several, or several of several.
 
     Not in place: torch's FLOP counter does not see products that are.
     """
     if h.dim() == 2:
         return torch.addmm(base, h, weight.mT)
-    return torch.baddbmm(base, h, weight.mT)
+    if h.dim() == 3:
+        return torch.baddbmm(base, h, weight.mT)
+    return base + h @ weight.mT
 
 
 def _steps(rows: Tensor) -> Sequence[Tensor]:

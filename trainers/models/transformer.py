@@ -41,13 +41,15 @@ class TransformerBlock(nn.Module):
             nn.Linear(width, WIDENING * width),
             activation_module(activation),
             nn.Linear(WIDENING * width, width),
-            LaneDropout(dropout),
         )
+        self.feed_forward_dropout = LaneDropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, T, D] for x [B, T, D]."""
         x = x + self.attention_dropout(self.attention(self.attention_norm(x)))
-        return x + self.feed_forward(x)  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
+        # Every position is a row of its own here, as diagnostics expect of activations.
+        rows = self.feed_forward(x.flatten(0, 1))
+        return x + self.feed_forward_dropout(rows.view_as(x))  # type: ignore[no-any-return]
 
 
 class Transformer(nn.Module):

@@ -45,7 +45,6 @@ def test_a_search_for_bits_per_byte(tmp_path):
         data={"name": "stdlib-bytes", "context": 16, "num_train": 512, "val_fraction": 0.002,
               "test_fraction": 0.002},
         model={"kind": "transformer", "language_model": True, "depth": 1, "width": 16},
-        objectives={"val_bits_per_byte": "minimize"},
         space={
             "model.window": [4, 16],
             "optimizer.lr": {"log_uniform": [1e-3, 3e-2]},
@@ -56,6 +55,12 @@ def test_a_search_for_bits_per_byte(tmp_path):
     assert (searched["val_bits_per_byte"] < 8).all()
     best = searched["val_bits_per_byte"].min()
     assert searched["val_loss"].min() == pytest.approx(best * 0.6931471805599453)
+
+
+def test_without_objectives_a_language_is_searched_for_bits_per_byte():
+    assert small_spec().for_task("language").objectives == {"val_bits_per_byte": "minimize"}
+    named = small_spec(objectives={"val_error": "minimize"})
+    assert named.for_task("language").objectives == {"val_error": "minimize"}
 
 
 def test_step_1_knows_what_knowing_nothing_of_a_byte_costs():

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from trainers.config import ModelConfig, TrialConfig
+from trainers.config import DataConfig, ModelConfig, TrialConfig
+from trainers.data import load
 from trainers.errors import ConfigError
 from trainers.flops import count_flops, count_params
+from trainers.lanes.memory import lane_bytes
 from trainers.models import build_model
 from trainers.models.auxiliary import take_auxiliary_loss
 from trainers.models.mlp import Mlp
@@ -122,3 +124,16 @@ def test_more_experts_per_row_than_there_are_is_refused() -> None:
         TrialConfig.from_mapping({"model": {"kind": "moe", "top_k": 5}})
     with pytest.raises(ConfigError, match=r"`model.num_experts` belongs to `model.kind: moe`"):
         TrialConfig.from_mapping({"model": {"kind": "mlp", "num_experts": 8}})
+
+
+def test_the_gathered_weights_count_as_a_packs_memory() -> None:
+    dataset = load(DataConfig(name="digits", num_train=100))
+
+    def work_of(top_k: int) -> int:
+        values = {"model": {"kind": "moe", "depth": 1, "width": 32, "top_k": top_k}}
+        config = TrialConfig.from_mapping(values)
+        module = build_model(config.model, dataset.input_shape, dataset.num_outputs)
+        return lane_bytes(module, config, dataset)[1]
+
+    gathered_bytes = 4 * 64 * (64 * 32)  # float32, one expert's weights for each of 64 rows
+    assert work_of(2) - work_of(1) >= gathered_bytes

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, grad, stack_module_state, vmap
 
 from trainers.activations import activate
 from trainers.config import Activation, ModelConfig
@@ -130,3 +131,22 @@ def test_bad_input_is_refused_with_what_would_work() -> None:
         build_model(ModelConfig(kind="rnn", depth=0), (1, 8), 2)
     with pytest.raises(ConfigError, match=r"rows of tokens.*\(1, 8\)"):
         build_model(ModelConfig(kind="rnn", language_model=True), (1, 8), 2)
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+def test_vmap_within_vmap_gives_each_net_alone(kind: str) -> None:
+    torch.manual_seed(0)
+    layers = [RecurrentLayer(kind, 2, 3, "tanh").double() for _ in range(4)]  # type: ignore[arg-type]
+    params, _ = stack_module_state(layers)
+    grid = {name: rows.detach().unflatten(0, (2, 2)) for name, rows in params.items()}
+    x = torch.randn(5, 6, 2, dtype=torch.float64)
+
+    def loss(own: dict[str, torch.Tensor]) -> torch.Tensor:
+        return functional_call(layers[0], own, (x,)).square().sum()
+
+    slopes = vmap(vmap(grad(loss)))(grid)
+    for index, layer in enumerate(layers):
+        alone = torch.autograd.grad(layer(x).square().sum(), list(layer.parameters()))
+        for (name, _), slope in zip(layer.named_parameters(), alone, strict=True):
+            found = slopes[name].flatten(0, 1)[index]
+            torch.testing.assert_close(found, slope, rtol=0, atol=1e-12)
