@@ -31,7 +31,8 @@ def list_(as_json: JsonOption = False) -> None:
         }  # fmt: skip
         rows.append(row)
         minutes = f"{page.minutes:g}" if page.runs else ""
-        table.add_row(page.name, page.zh, page.en, page.runner or "text", minutes)
+        runner = page.runner.removeprefix("service.lecture.") or "text"
+        table.add_row(page.name, page.zh, page.en, runner, minutes)
     emit(as_json, rows, table)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from service.report.charts.base import COLOURS
+from trainers.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,6 +86,21 @@ class SearchRun:
     def _value(self, row: pd.Series[Any], path: str) -> Any:
         column = f"param.{path}"
         return row[column] if column in row.index else self.spec.base.value(path)
+
+
+def lowest(values: pd.Series[Any]) -> int:
+    """Return the place of the lowest value, leaving out what diverged.
+
+    Raises:
+        ConfigError: nothing is left.
+
+    """
+    if not values.notna().any():
+        raise ConfigError(
+            f"a page needs one trial that trains, but every `{values.name}` diverged; "
+            "try a lower learning rate"
+        )
+    return int(values.argmin())
 
 
 def new_figure(rows: int = 1, columns: int = 1, *, height: float = 3.8) -> tuple[Figure, Any]:

@@ -87,7 +87,7 @@ def section(outcome: PageOutcome) -> str:
         energy_j=float(str(facts["energy_kwh"])) * 3.6e6,
         pictures=pictures,
         comparison=_html_table(comparison(outcome)),
-        numbers=_numbers(outcome.default.findings.table),
+        numbers=[(suffix.strip("-"), _numbers(f.table)) for suffix, f in _variants(outcome)],
         specs=specs,
     )
 

@@ -17,11 +17,13 @@ from service.lecture.findings import Findings, SearchRun
 from service.lecture.pages import Page, resolve
 from service.ledger import Ledger
 from service.search.display import Silent
+from service.search.prepare import prepare
 from service.search.provenance import code_fingerprint, versions
 from service.search.spec import SearchSpec
 from service.search.yaml_loading import parse_value
 from trainers.config import explain
-from trainers.errors import ConfigError, nearest
+from trainers.data import load
+from trainers.errors import ConfigError, RecipeStopped, nearest
 
 if TYPE_CHECKING:
     from service.search.display import Display
@@ -79,7 +81,10 @@ def run_page(
     prepared = [run(page, (), out, display)]
     if overrides:
         prepared.append(run(page, tuple(overrides), out, display))
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"`--out` must be a folder that can be made, but {error}") from None
     variants = [start() for start in prepared]
     with Ledger.open(str(out / LEDGER_NAME)) as ledger:
         method = accounts(ledger, variants[0].search_ids[0]).cpu_method
@@ -97,7 +102,9 @@ def _searches(
 ) -> Callable[[], Variant]:
     """Read and check the page's specs now; the returned call runs them."""
     assert page.draw is not None
-    specs = [SearchSpec.from_yaml(FOLDER / name, overrides) for name in page.specs]
+    specs = [prepare(SearchSpec.from_yaml(FOLDER / name, overrides), out) for name in page.specs]
+    for spec in specs:
+        _check_drawable(page, spec)
     draw: Callable[[Sequence[SearchRun]], Findings] = resolve(page.draw)
 
     def start() -> Variant:
@@ -105,13 +112,9 @@ def _searches(
         ledger_url = str(out / LEDGER_NAME)
         found = [_known(spec, ledger_url) for spec in specs]
         ids = [
-            known
-            or run_search(
-                spec, workers=1, ledger=ledger_url, out=out / "searches" / _folder(spec, overrides),
-                display=display or Silent(),
-            ).search_id
+            known or _run(spec, ledger_url, out / "searches" / _folder(spec, overrides), display)
             for spec, known in zip(specs, found, strict=True)
-        ]  # fmt: skip
+        ]
         runs = [_read(spec, name, ledger_url) for spec, name in zip(specs, ids, strict=True)]
         findings = draw(runs)
         return Variant(
@@ -123,6 +126,27 @@ def _searches(
         )
 
     return start
+
+
+def _check_drawable(page: Page, spec: SearchSpec) -> None:
+    """Refuse data whose errors no picture of the lecture can show."""
+    task = load(spec.base.data).task
+    if task != "classification":
+        raise ConfigError(
+            f"{page.name} draws errors of classes, but `{spec.base.data.name}` is {task}; "
+            "use data of classes, e.g. digits"
+        )
+
+
+def _run(spec: SearchSpec, ledger_url: str, out: Path, display: Display | None) -> str:
+    """Run a search to its end and return its id; what ends it early ends the page."""
+    result = run_search(spec, workers=1, ledger=ledger_url, out=out, display=display or Silent())
+    record = result.record
+    if record.state == "recipe_stopped":
+        raise RecipeStopped(record.reason)
+    if record.state != "finished":
+        raise KeyboardInterrupt(record.reason)
+    return result.search_id
 
 
 def _folder(spec: SearchSpec, overrides: Sequence[str]) -> str:

@@ -54,6 +54,7 @@ def gradients(settings: Worked) -> Findings:
         axes[0, 1].plot(truth.flatten(), mine.flatten(), "o")
     both = torch.cat([truth.flatten() for truth, _ in theirs])
     axes[0, 1].plot([both.min(), both.max()], [both.min(), both.max()], color="#9ca3af", zorder=0)
+    axes[0, 0].tick_params(axis="x", rotation=45)
     label(axes[0, 0], "size of each gradient", "gradient", "norm", legend=False)
     label(axes[0, 1], "weight gradients", "autograd", "the page's equations", legend=False)
     measures = {

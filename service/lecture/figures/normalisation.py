@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
+from torch import nn
 
-from service.lecture.findings import Findings, SearchRun, label, new_figure
+from service.lecture.findings import PALETTE, Findings, SearchRun, label, new_figure
 from trainers.data import load
 from trainers.diagnostics import layer_signals
 
@@ -25,23 +28,18 @@ def layers(runs: Sequence[SearchRun]) -> Findings:
     rows, measures = [], dict[str, float | str]()
     x = load(run.spec.base.data).x_val
     modules = dict(zip(run.trials["trial_id"], run.modules(), strict=True))
-    for (place, scale), curve in run.by("model.batch_norm", "init.scale"):
+    cases = zip(run.by("model.batch_norm", "init.scale"), cycle(PALETTE), strict=False)
+    for ((place, scale), curve), colour in cases:
         module = modules[curve["trial_id"].iloc[0]]
         name = f"{'without' if place == 'none' else 'with'}, init × {scale:g}"
-        seen: list[torch.Tensor] = []
-        last = list(module.layers)[-1].act
-        handle = last.register_forward_pre_hook(
-            lambda _, args, seen=seen: seen.append(args[0].detach())
-        )
         signals = layer_signals(module, x)
-        handle.remove()
-        z = seen[0].flatten().numpy()
+        z = _entering(module.get_submodule(signals[-1].name), module, x)
         if scale == 1.0:
             counts, edges = np.histogram(z, np.linspace(-8, 8, 65), density=True)
-            axes[0, 0].step(edges[:-1], counts, where="post", label=name)
+            axes[0, 0].step(edges[:-1], counts, where="post", label=name, color=colour)
             measures[f"share of values outside ±1, {name}"] = float((np.abs(z) > 1).mean())
-        axes[0, 1].plot([s.dead_share for s in signals], marker="o", label=name)
-        axes[0, 2].plot(curve["epoch"], curve["train_loss"], label=name)
+        axes[0, 1].plot([s.dead_share for s in signals], marker="o", color=colour)
+        axes[0, 2].plot(curve["epoch"], curve["train_loss"], label=name, color=colour)
         dead = float(np.mean([s.dead_share for s in signals]))
         measures[f"dead units, {name}"] = dead
         error = float(curve["val_error"].iloc[-1])
@@ -56,6 +54,16 @@ def layers(runs: Sequence[SearchRun]) -> Findings:
     label(axes[0, 1], "dead units", "layer", "share", legend=False)
     label(axes[0, 2], "training", "epoch", "training loss")
     return Findings(table=pd.DataFrame(rows), measures=measures, figure=figure)
+
+
+def _entering(layer: nn.Module, model: nn.Module, x: torch.Tensor) -> npt.NDArray[np.float32]:
+    """Return every value that enters `layer` when the model evaluates rows x."""
+    seen: list[torch.Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    layer_signals(model, x)
+    handle.remove()
+    values: npt.NDArray[np.float32] = seen[0].flatten().numpy()
+    return values
 
 
 def rates(runs: Sequence[SearchRun]) -> Findings:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from service.lecture.findings import Findings, SearchRun, label, new_figure
+from service.lecture.findings import Findings, SearchRun, label, lowest, new_figure
 
 TINY = 1e-6
 PENALTIES = {(False, False): "none", (True, False): "L1", (False, True): "L2", (True, True): "both"}
@@ -47,7 +47,7 @@ def early_stopping(runs: Sequence[SearchRun]) -> Findings:
     for (patience,), curve in run.by("regularisation.early_stopping.patience_epochs"):
         name = "to the end" if patience == 0 else f"patience {patience:g}"
         rows.append(curve.assign(run=name))
-        turn = int(curve["epoch"].iloc[int(curve["val_loss"].argmin())])
+        turn = int(curve["epoch"].iloc[lowest(curve["val_loss"])])
         if patience == 0:
             axes[0, 0].plot(curve["epoch"], curve["train_loss"], label="training loss")
             axes[0, 0].plot(curve["epoch"], curve["val_loss"], label="validation loss")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from service.lecture.findings import Findings, SearchRun, label, new_figure
+from service.lecture.findings import Findings, SearchRun, label, lowest, new_figure
 from service.ledger import Ledger
 
 LR, DROPOUT = "param.optimizer.lr", "param.model.dropout"
@@ -69,11 +69,11 @@ def seven_steps(runs: Sequence[SearchRun]) -> Findings:
         axes[0, 0].set_yscale("log")
     label(axes[0, 0], "step 3: sweep of rates", "learning rate", "training loss", legend=False)
     for number, trials in run.trials.groupby("round"):
-        axes[0, 1].plot(trials["param.optimizer.lr"], trials["val_error"], "o",
+        axes[0, 1].plot(_column(trials, run, "optimizer.lr"), trials["val_error"], "o",
                         label=f"round {number}")  # fmt: skip
     axes[0, 1].set_xscale("log")
     label(axes[0, 1], "steps 4 and 5: coarse, then finer", "learning rate", "validation error")
-    best = run.trials["trial_id"].iloc[int(run.trials["val_error"].argmin())]
+    best = run.trials["trial_id"].iloc[lowest(run.trials["val_error"])]
     curve = run.curves[run.curves["trial_id"] == best]
     axes[0, 2].plot(curve["epoch"], curve["train_loss"], label="training loss")
     axes[0, 2].plot(curve["epoch"], curve["val_loss"], label="validation loss")
@@ -83,7 +83,7 @@ def seven_steps(runs: Sequence[SearchRun]) -> Findings:
     }
     measures["best validation error"] = float(run.trials["val_error"].min())
     columns = ["step", "name", "round", "verdict", "reason"]
-    return Findings(table=pd.DataFrame(verdicts)[columns], measures=measures, figure=figure)
+    return Findings(table=pd.DataFrame(verdicts, columns=columns), measures=measures, figure=figure)
 
 
 def _rates(run: SearchRun, trial_ids: Sequence[int]) -> list[float]:

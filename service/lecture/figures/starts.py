@@ -11,6 +11,7 @@ import torch
 
 from service.lecture.findings import Findings, SearchRun, label, new_figure
 from trainers.data import load
+from trainers.errors import ConfigError
 
 KIND = "init.kind"
 
@@ -37,6 +38,11 @@ def boundaries(runs: Sequence[SearchRun]) -> Findings:
     """Draw the decision boundary that each start ends with (p. 56)."""
     (run,) = runs
     data = load(run.spec.base.data)
+    if data.input_shape != (2,):
+        raise ConfigError(
+            f"a boundary is drawn over two inputs, but `{data.name}` has rows of shape "
+            f"{data.input_shape}; use data.name=moons"
+        )
     modules = run.modules()
     figure, axes = new_figure(1, len(modules), height=3.2)
     figure.set_size_inches(3.2 * len(modules), 3.2)

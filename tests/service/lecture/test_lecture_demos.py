@@ -22,6 +22,7 @@ from service.lecture.demos.descent import (
     regimes,
 )
 from service.lecture.demos.dropout import Ensemble, Masks, ensemble, masks
+from service.lecture.demos.losses import Chain, Losses, chain, losses
 from service.lecture.demos.scaling import (
     Carbon,
     Compute,
@@ -32,9 +33,15 @@ from service.lecture.demos.scaling import (
     compute,
     decoders,
 )
+from service.lecture.demos.shapes import Depths, Memory, depth_or_width, memory, sizes, width_for
+from service.lecture.demos.shapes import Sizes as ShapeSizes
 from service.lecture.demos.signals import Signals, depths
 from service.lecture.demos.trajectories import Trajectories, misprinted_adam, paths
 from service.lecture.demos.worked import Perceptron, Worked, by_equations, gradients, perceptron
+from trainers.config import InitConfig
+from trainers.flops import count_params
+from trainers.initialisation import initialise
+from trainers.models.mlp import Mlp
 
 ACTIVATIONS = ["sigmoid", "tanh", "relu", "elu", "identity"]
 
@@ -85,6 +92,56 @@ def test_without_activation_a_deep_net_is_no_better_than_a_line():
     assert found["accuracy on two half circles, identity"] < 0.91
     assert found["accuracy on two half circles, tanh"] > 0.93
     assert found["largest derivative, tanh"] == 1.0
+
+
+def test_the_error_on_a_sine_falls_with_width_only_with_activation():
+    x = torch.linspace(-3, 3, 200, dtype=torch.float64)[:, None]
+    wanted = torch.sin(2 * x)
+
+    def error(width: int, activation: str) -> float:
+        model = Mlp((1,), 1, depth=1, width=width, activation=activation).double()
+        initialise(model, InitConfig(kind="uniform", scale=3), activation, seed=0)
+        hidden = model.layers[0](x).detach()
+        hidden = torch.cat([hidden, torch.ones_like(x)], dim=1)
+        readout = torch.linalg.lstsq(hidden, wanted, driver="gelsd").solution
+        return float((hidden @ readout - wanted).square().mean())
+
+    assert error(32, "tanh") < 0.1 * error(2, "tanh")
+    assert error(32, "tanh") < 0.05
+    assert error(32, "identity") == pytest.approx(error(2, "identity"), rel=1e-6)
+
+
+def test_the_pages_squared_error_is_not_torchs():
+    for outputs in (1, 2, 7):
+        found = losses(Losses(outputs=outputs)).measures
+        assert found["half squared norm over torch's MSELoss"] == pytest.approx(outputs / 2)
+    assert found["cross-entropy of a net that knows nothing"] == pytest.approx(math.log(10))
+    assert math.isfinite(float(found["cross-entropy at a logit of 1e4"]))
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 100))
+def test_the_transposed_jacobian_times_a_vector_is_the_vjp(inputs, middle, seed):
+    found = chain(Chain(inputs=inputs, middle=middle, seed=seed)).measures
+    assert float(found["largest difference"]) < 1e-12
+    assert found["numbers in the Jacobian"] == inputs * middle
+
+
+def test_shapes_of_equal_size_differ_only_in_depth():
+    for depth in (1, 2, 3, 5, 9):
+        width = width_for(6000, depth, 40, 10)
+        num_params, _ = count_params(Mlp((40,), 10, depth=depth, width=width))
+        assert num_params == pytest.approx(6000, rel=0.05)
+    found = depth_or_width(Depths(depths=(1, 3), epochs=2, seeds=1, params=2000))
+    assert list(found.table["depth"]) == [1, 3]
+    assert sizes(ShapeSizes()).measures["parameters of the figure (3-3-1)"] == 16
+
+
+def test_stored_activations_grow_with_depth_and_batch():
+    found = memory(Memory(depths=(1, 4, 7), width=32)).measures
+    for batch_size in (16, 64):
+        per_layer = found[f"floats stored per row and layer, batch {batch_size}"]
+        assert per_layer == pytest.approx(32)
 
 
 def test_descent_stops_and_says_why():
