@@ -17,6 +17,7 @@ METRICS = (
     "val_loss",
     "val_rmse",
     "val_r2",
+    "val_bits_per_byte",
     "energy_kwh",
     "params",
     "flops",

@@ -14,35 +14,25 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from trainers.errors import ConfigError, nearest
+from trainers.learning_rule_config import LearningRuleConfig as LearningRuleConfig
+from trainers.learning_rule_config import check_rule_fits
+from trainers.model_config import Activation as Activation
+from trainers.model_config import ModelConfig as ModelConfig
+from trainers.sections import Count as Count
+from trainers.sections import Fraction as Fraction
+from trainers.sections import NonNegative as NonNegative
+from trainers.sections import Positive as Positive
+from trainers.sections import Section as Section
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1, le=10**9)]
-
-Activation = Literal["sigmoid", "tanh", "relu", "elu", "identity"]
 OptimizerKind = Literal["sgd", "momentum", "rmsprop", "adagrad", "adam", "adamw"]
 ScheduleKind = Literal["constant", "linear", "exponential", "step", "cosine", "plateau"]
 InitKind = Literal[
-    "auto", "torch", "zeros", "constant", "too_small", "too_large", "uniform", "xavier", "he"
-]
-
-
-class Section(BaseModel):
-    """A section of a trial's configuration: frozen, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    "auto", "torch", "zeros", "constant", "too_small", "too_large", "uniform", "xavier", "he",
+    "fixup",
+]  # fmt: skip
 
 
 class DataConfig(Section):
@@ -57,9 +47,12 @@ class DataConfig(Section):
     split_seed: Annotated[int, Field(ge=0)] = 0
     """Which rows go where; the same seed gives the same split."""
     standardise: bool = True
-    """Subtract the mean and divide by the standard deviation, both of the training rows only."""
+    """Subtract the mean and divide by the standard deviation, both of the training rows only.
+    Tokens of a text are never standardised."""
     num_train: Count | None = None
     """Train on the first `num_train` rows of the (shuffled) training split; None: all of them."""
+    context: Count | None = None
+    """Tokens in a window of a text (`stdlib-bytes`); None: 64. Other data has no windows."""
 
     @model_validator(mode="after")
     def _fractions_leave_rows_to_train_on(self) -> Self:
@@ -69,72 +62,6 @@ class DataConfig(Section):
                 f"{self.val_fraction} + {self.test_fraction}; try 0.2 and 0.2"
             )
         return self
-
-
-class ModelConfig(Section):
-    """What is trained: a built-in kind, or any `nn.Module` through `factory`."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    kind: Literal["mlp", "cnn", "custom"] = "mlp"
-    """mlp and cnn are built in; custom is set by naming a `factory`."""
-    factory: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
-    """`package.module:function`, called with (input_shape, num_outputs, **other model keys)."""
-    depth: Annotated[int, Field(ge=0, le=1000)] = 2
-    """Hidden layers (mlp) or convolution blocks (cnn). 1 is the lecture's one-hidden-layer net."""
-    width: Annotated[int, Field(ge=1, le=1_000_000)] = 128
-    """Units of each hidden layer (mlp) or channels of the first convolution (cnn)."""
-    activation: Activation = "relu"
-    """After each hidden layer."""
-    dropout: Fraction = 0.0
-    """Probability that a hidden unit is dropped (inverted dropout, as `nn.Dropout(p)`)."""
-    batch_norm: Literal["none", "before", "after"] = "none"
-    """Batch normalisation before or after the activation."""
-    bn_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Torch's way: running = (1 - bn_momentum) * running + bn_momentum * batch. Default 0.1."""
-    bn_decay: Fraction | None = None
-    """The lecture's way (p. 53): running = bn_decay * running + (1 - bn_decay) * batch."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _factory_makes_it_custom(cls, values: Any) -> Any:
-        """Write the kind out, so that a configuration read back from a ledger still agrees."""
-        if isinstance(values, Mapping) and values.get("factory") and "kind" not in values:
-            return {**values, "kind": "custom"}
-        return values
-
-    @model_validator(mode="after")
-    def _kinds_and_keys_agree(self) -> Self:
-        if self.bn_momentum is not None and self.bn_decay is not None:
-            raise ValueError(
-                "`model.bn_momentum` and `model.bn_decay` are one number said two ways "
-                f"(decay = 1 - momentum), but got {self.bn_momentum} and {self.bn_decay}; keep one"
-            )
-        if (self.factory is None) == (self.kind == "custom"):
-            raise ValueError(
-                "`model.factory` belongs to `model.kind: custom`, but got "
-                f"kind {self.kind!r} and factory {self.factory!r}"
-            )
-        unknown = sorted(self.model_extra or {})
-        if unknown and self.factory is None:
-            valid = list(type(self).model_fields)
-            raise ValueError(f"unknown key `model.{unknown[0]}`{nearest(unknown[0], valid)}")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _only_keys_that_the_factory_gets(self, serialise: SerializerFunctionWrapHandler) -> Any:
-        """Leave out built-in keys that nobody set: written down, they would reach the factory."""
-        values = serialise(self)
-        if self.factory is None:
-            return values
-        return {key: value for key, value in values.items() if key in self.model_fields_set}
-
-    @property
-    def running_momentum(self) -> float:
-        """Torch's momentum of the running statistics, whichever way it was given."""
-        if self.bn_decay is not None:
-            return 1.0 - self.bn_decay
-        return 0.1 if self.bn_momentum is None else self.bn_momentum
 
 
 class OptimizerConfig(Section):
@@ -230,7 +157,8 @@ class InitConfig(Section):
     """Initial weights (lecture, p. 19, 55-58). Biases start at 0, except for `torch`/`uniform`."""
 
     kind: InitKind = "auto"
-    """auto: Xavier for sigmoid, tanh and identity; He for ReLU and ELU."""
+    """auto: Xavier for sigmoid, tanh and identity; He for ReLU and ELU. fixup: for residual models
+    with `model.scalars`; He, made small inside branches and 0 where they and the net end."""
     scale: Positive = 1.0
     """Multiplies every initial weight."""
     constant: float = 0.1
@@ -263,6 +191,37 @@ class TrialConfig(Section):
     train: TrainConfig = TrainConfig()
     init: InitConfig = InitConfig()
     regularisation: RegularisationConfig = RegularisationConfig()
+    learning_rule: LearningRuleConfig = LearningRuleConfig()
+
+    @model_validator(mode="after")
+    def _rule_fits_the_model(self) -> Self:
+        check_rule_fits(
+            self.learning_rule,
+            model_kind=self.model.kind if self.model.factory is None else "custom",
+            depth=self.model.depth,
+            width=self.model.width,
+            dropout=self.model.dropout,
+            batch_norm=self.model.batch_norm,
+            precision=self.train.precision,
+            optimizer_kind=self.optimizer.kind,
+            optimizer_lr=self.optimizer.lr,
+            schedule_kind=self.schedule.kind,
+        )
+        return self
+
+    @model_validator(mode="after")
+    def _fixup_has_branches_to_scale(self) -> Self:
+        model = self.model
+        is_residual = model.kind in ("resmlp", "rescnn") and model.skip
+        if self.init.kind == "fixup" and not (is_residual and model.scalars):
+            raise ValueError(
+                "`init.kind: fixup` sets the ends of residual branches to 0, so it needs skip "
+                "connections and Fixup's scalars, but got "
+                f"`model.kind` {model.kind!r}, `model.skip` {model.skip}, `model.scalars` "
+                f"{model.scalars}; use resmlp or rescnn with `model.scalars: true`, or "
+                "`init.kind: he`"
+            )
+        return self
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> TrialConfig:

@@ -13,6 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trainers.config import ModelConfig, TrialConfig
 from trainers.data import Dataset
+from trainers.learning_rule_config import PER_LANE_CONSTANTS, LearningRuleConfig
+from trainers.learning_rules import rule_updates
 from trainers.models import build_model
 from trainers.models.mlp import Mlp
 
@@ -87,6 +89,7 @@ def flops_per_epoch(config: TrialConfig, dataset: Dataset) -> int:
     """Return the FLOPs of training once on every training row; validation is not included."""
     flops = _flops_of(
         config.model.model_dump_json(exclude_unset=True, exclude=WITHOUT_FLOPS),
+        config.learning_rule.model_dump_json(exclude=set(PER_LANE_CONSTANTS)),
         dataset.input_shape,
         dataset.num_outputs,
         config.train.batch_size,
@@ -96,13 +99,36 @@ def flops_per_epoch(config: TrialConfig, dataset: Dataset) -> int:
 
 @lru_cache(maxsize=1024)
 def _flops_of(
-    model_json: str, input_shape: tuple[int, ...], num_outputs: int, batch_size: int
+    model_json: str,
+    rule_json: str,
+    input_shape: tuple[int, ...],
+    num_outputs: int,
+    batch_size: int,
 ) -> ModelFlops:
     config = ModelConfig.model_validate_json(model_json)
+    rule = LearningRuleConfig.model_validate_json(rule_json)
     model = build_model(config, input_shape, num_outputs)
+    if rule.kind != "backprop" and isinstance(model, Mlp):
+        return _rule_flops(model, config, rule, batch_size)
     if isinstance(model, Mlp):
         return _mlp_flops(model, batch_size)
     return count_flops(model, input_shape, batch_size)
+
+
+def _rule_flops(
+    model: Mlp, config: ModelConfig, rule: LearningRuleConfig, batch_size: int
+) -> ModelFlops:
+    """Count one step of a learning rule by taking it; what cmaes does in numpy is not seen."""
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    x = torch.zeros(batch_size, linears[0].in_features)
+    y = torch.zeros(batch_size, dtype=torch.int64)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(x)
+        forward = counter.get_total_flops()
+    with FlopCounterMode(display=False) as counter:
+        rule_updates(model, x, y, rule, activation=config.activation)
+    rest = counter.get_total_flops() - forward
+    return ModelFlops(forward=forward, backward=rest, batch_size=batch_size)
 
 
 def _mlp_flops(model: Mlp, batch_size: int) -> ModelFlops:

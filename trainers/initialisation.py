@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.config import InitConfig
+from trainers.models.residual import fixup_gains
 
 WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 RESET_METHODS = ("reset_parameters", "_reset_parameters")
@@ -24,10 +25,11 @@ def initialise(model: nn.Module, init: InitConfig, activation: str, seed: int) -
 
     The draw depends on the seed and on the tensors' order and shapes alone: it is made in float64
     from a generator of its own, then cast, so that dtype and device change nothing but the
-    rounding. Linear and convolution layers follow `init.kind`. Normalisations and other modules
-    start by their own `reset_parameters`, called in float32 on the CPU. Parameters that belong
-    to no such module keep what the factory gave them, which is the same for every seed.
-    `init.scale` multiplies the weights, not the biases.
+    rounding. Linear and convolution layers, and modules that have `weight`, `bias` and
+    `weight_fans` = (fan_in, fan_out), follow `init.kind`. Normalisations and other modules start by
+    their own `reset_parameters`, called in float32 on the CPU. Parameters that belong to no such
+    module keep what the factory gave them, which is the same for every seed. `init.scale`
+    multiplies the weights, not the biases. Kind `fixup` is He with the gains of `fixup_gains`.
 
     Args:
         model: any module, on any device.
@@ -37,9 +39,12 @@ def initialise(model: nn.Module, init: InitConfig, activation: str, seed: int) -
 
     """
     kind = init.kind if init.kind != "auto" else automatic_kind(activation)[0]
+    gains = fixup_gains(model) if kind == "fixup" else {}
+    kind = "he" if kind == "fixup" else kind
     for index, module in enumerate(model.modules()):
-        if isinstance(module, WEIGHT_LAYERS):
-            _initialise_layer(module, kind, init, _generator(seed, index))
+        if isinstance(module, WEIGHT_LAYERS) or hasattr(module, "weight_fans"):
+            scale = init.scale * gains.get(module, 1.0)
+            _initialise_layer(module, kind, init.constant, scale, _generator(seed, index))
             continue
         for method in RESET_METHODS:
             if hasattr(module, method):
@@ -54,6 +59,13 @@ def automatic_kind(activation: str) -> tuple[str, str]:
     return "xavier", f"{activation} is about linear near 0, so Xavier keeps the variance both ways"
 
 
+def _layer_fans(layer: nn.Module) -> tuple[int, int]:
+    """Return (fan_in, fan_out): what the layer says itself, or what its weight's shape says."""
+    own: tuple[int, int] | None = getattr(layer, "weight_fans", None)
+    assert isinstance(layer.weight, Tensor)
+    return fans(layer.weight) if own is None else own
+
+
 def fans(weight: Tensor) -> tuple[int, int]:
     """Return (fan_in, fan_out) of a weight [out, in, *kernel]."""
     receptive_field = math.prod(weight.shape[2:])
@@ -61,9 +73,13 @@ def fans(weight: Tensor) -> tuple[int, int]:
 
 
 def draw_weight(
-    shape: torch.Size, kind: str, constant: float, generator: np.random.Generator
+    shape: torch.Size,
+    kind: str,
+    constant: float,
+    generator: np.random.Generator,
+    in_and_out: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Draw a weight [out, in, *kernel] in float64.
+    """Draw a weight in float64: [out, in, *kernel], or any shape with its (fan_in, fan_out).
 
     | kind                | distribution                                 | variance               |
     |---------------------|----------------------------------------------|------------------------|
@@ -80,7 +96,7 @@ def draw_weight(
         return torch.zeros(shape, dtype=torch.float64)
     if kind == "constant":
         return torch.full(shape, constant, dtype=torch.float64)
-    fan_in, fan_out = fans(torch.empty(shape, device="meta"))
+    fan_in, fan_out = in_and_out or fans(torch.empty(shape, device="meta"))
     if kind in ("uniform", "torch"):
         bound = 1 / math.sqrt(fan_in)
         return torch.from_numpy(generator.uniform(-bound, bound, size=tuple(shape)))
@@ -93,18 +109,19 @@ def draw_weight(
 
 
 def _initialise_layer(
-    layer: nn.Module, kind: str, init: InitConfig, generator: np.random.Generator
+    layer: nn.Module, kind: str, constant: float, scale: float, generator: np.random.Generator
 ) -> None:
     weight, bias = layer.weight, layer.bias
     assert isinstance(weight, Tensor)
+    own_fans = _layer_fans(layer)
     with torch.no_grad():
-        weight.copy_(init.scale * draw_weight(weight.shape, kind, init.constant, generator))
+        weight.copy_(scale * draw_weight(weight.shape, kind, constant, generator, own_fans))
         if bias is None:
             return
         assert isinstance(bias, Tensor)
         bias.zero_()
         if kind in ("uniform", "torch"):  # torch draws biases with the bound of the weights
-            bound = 1 / math.sqrt(fans(weight)[0])
+            bound = 1 / math.sqrt(own_fans[0])
             bias.copy_(torch.from_numpy(generator.uniform(-bound, bound, size=tuple(bias.shape))))
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from trainers.errors import ConfigError
 
-LossKind = Literal["cross_entropy", "half_mse"]
-Task = Literal["classification", "regression"]
+LossKind = Literal["cross_entropy", "half_mse", "token_cross_entropy"]
+Task = Literal["classification", "regression", "language"]
 Loss = Callable[[Tensor, Tensor, "float | Tensor"], Tensor]
 
 
@@ -70,6 +70,23 @@ def half_mse_rows(outputs: Tensor, y: Tensor, smoothing: float | Tensor = 0.0) -
     return 0.5 * (outputs - target).square().sum(dim=-1)
 
 
+def token_cross_entropy_rows(logits: Tensor, y: Tensor, smoothing: float | Tensor = 0.0) -> Tensor:
+    """Cross-entropy of each row of T tokens, in nats per token: the mean over its positions.
+
+    Args:
+        logits: [..., B, T, C].
+        y: token indices int64, [B, T] or [..., B, T].
+        smoothing: one number, or one per lane [L].
+
+    Returns:
+        [..., B]
+
+    """
+    if isinstance(smoothing, Tensor) and smoothing.ndim:
+        smoothing = smoothing.unsqueeze(-1)
+    return cross_entropy_rows(logits, y, smoothing).mean(dim=-1)
+
+
 def cross_entropy(logits: Tensor, y: Tensor, smoothing: float | Tensor = 0.0) -> Tensor:
     """Mean of `cross_entropy_rows` over the B rows: [] for [B, C] and [L] for [L, B, C]."""
     return cross_entropy_rows(logits, y, smoothing).mean(dim=-1)
@@ -80,13 +97,25 @@ def half_mse(outputs: Tensor, y: Tensor, smoothing: float | Tensor = 0.0) -> Ten
     return half_mse_rows(outputs, y, smoothing).mean(dim=-1)
 
 
+def token_cross_entropy(logits: Tensor, y: Tensor, smoothing: float | Tensor = 0.0) -> Tensor:
+    """Mean of `token_cross_entropy_rows` over the B rows: [] or [L]."""
+    return token_cross_entropy_rows(logits, y, smoothing).mean(dim=-1)
+
+
 def resolve_loss(kind: Literal["auto", "cross_entropy", "half_mse"], task: Task) -> LossKind:
     """Return the loss that `train.loss` means for a task.
 
     Raises:
-        ConfigError: for cross-entropy on numbers.
+        ConfigError: for cross-entropy on numbers, and for half_mse on a language.
 
     """
+    if task == "language":
+        if kind == "half_mse":
+            raise ConfigError(
+                "`train.loss: half_mse` needs classes or numbers, but the data is a language; "
+                "use `cross_entropy` or `auto`"
+            )
+        return "token_cross_entropy"
     if kind == "auto":
         return "cross_entropy" if task == "classification" else "half_mse"
     if kind == "cross_entropy" and task == "regression":
@@ -99,12 +128,20 @@ def resolve_loss(kind: Literal["auto", "cross_entropy", "half_mse"], task: Task)
 
 def loss_function(kind: LossKind) -> Loss:
     """Return the loss averaged over rows, as `loss(outputs, y, smoothing)`."""
-    return cross_entropy if kind == "cross_entropy" else half_mse
+    return _LOSSES[kind][0]
 
 
 def loss_rows_function(kind: LossKind) -> Loss:
     """Return the loss of each row, as `loss(outputs, y, smoothing)`."""
-    return cross_entropy_rows if kind == "cross_entropy" else half_mse_rows
+    return _LOSSES[kind][1]
+
+
+_LOSSES: dict[LossKind, tuple[Loss, Loss]] = {
+    "cross_entropy": (cross_entropy, cross_entropy_rows),
+    "half_mse": (half_mse, half_mse_rows),
+    "token_cross_entropy": (token_cross_entropy, token_cross_entropy_rows),
+}
+"""Each loss averaged over rows, and row by row."""
 
 
 def _per_row(smoothing: float | Tensor, outputs: Tensor) -> Tensor:

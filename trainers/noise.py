@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-_PURPOSES = {"order": 1, "dropout": 2, "model": 3}
+_PURPOSES = {"order": 1, "dropout": 2, "model": 3, "rule_start": 4, "rule_noise": 5}
 _HALF_WORDS_PER_BLOCK = 16
 _HALF_WORD_RANGE = 1 << 16
 _WORD_MASK = (1 << 64) - 1

@@ -94,6 +94,8 @@ class Predictor(nn.Module):
     def predict(self, rows: Any) -> np.ndarray:
         """Return a label per row [N], or numbers [N] (one target column) or [N, K].
 
+        A language model returns the likeliest next token at every position, [N, T].
+
         Args:
             rows: a DataFrame with the columns trained on, or anything numpy makes [N, ...] of.
 
@@ -104,23 +106,25 @@ class Predictor(nn.Module):
         outputs = self._outputs(rows)
         if self.task == "regression":
             return outputs[:, 0] if self.num_outputs == 1 else outputs
-        labels: np.ndarray = self._labels()[outputs.argmax(axis=1)]
+        labels: np.ndarray = self._labels()[outputs.argmax(axis=-1)]
         return labels
 
     def predict_proba(self, rows: Any) -> np.ndarray:
         """Return class probabilities [N, C] in the order of `class_names`.
+
+        A language model returns those of the next token at every position, [N, T, C].
 
         Raises:
             ConfigError: for a model of numbers, or of classes trained by half_mse.
             DataError: as `predict`.
 
         """
-        if self.task == "regression" or self.loss != "cross_entropy":
+        if self.task == "regression" or self.loss == "half_mse":
             raise ConfigError(
                 "probabilities need a model of classes trained by cross_entropy, but this one is "
                 f"of task {self.task}, trained by {self.loss}; use `predict`"
             )
-        return torch.softmax(torch.from_numpy(self._outputs(rows)).double(), dim=1).numpy()
+        return torch.softmax(torch.from_numpy(self._outputs(rows)).double(), dim=-1).numpy()
 
     def save(self, path: str | Path) -> None:
         """Write one file, whole or not at all, that loads without running any code of its own."""

@@ -30,7 +30,8 @@ class EpochRow:
     epoch: int
     """Epochs completed, from 1."""
     metrics: Mapping[str, float]
-    """train_loss, val_loss, val_error (classes) or val_rmse and val_r2 (numbers), lr, grad_norm.
+    """train_loss, val_loss, val_error (classes), val_rmse and val_r2 (numbers) or val_error and
+    val_bits_per_byte (a language), lr, grad_norm.
     With restore-best, best_val_loss and best_epoch as well."""
     status: LaneStatus
     reason: str

@@ -11,6 +11,7 @@ import sys
 
 import typer
 
+import service.cli.lecture as lecture
 import service.cli.look as look
 import service.cli.run as run
 import service.cli.start as start
@@ -45,6 +46,13 @@ for group, commands in (
 data_app.command("add")(store.add)
 data_app.command("list")(store.list_)
 app.add_typer(data_app, rich_help_panel="Start")
+lecture_app = typer.Typer(
+    name="lecture", help="The lecture's figures and tables, run again.", no_args_is_help=True
+)
+lecture_app.command("list")(lecture.list_)
+lecture_app.command("run")(lecture.run)
+lecture_app.command("errata")(lecture.errata)
+app.add_typer(lecture_app, rich_help_panel="Look")
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ def initial_loss(
         tolerance: largest output standard deviation that still counts as a small random start.
 
     """
-    if loss == "cross_entropy":
+    if loss != "half_mse":
         name = f"ln {num_outputs} = {short(dummy_loss)}"
         ceiling = dummy_loss + tolerance**2 / 2
     else:
@@ -125,8 +125,8 @@ def measure(model: nn.Module, x: Tensor, y: Tensor, loss: LossKind) -> InitialFa
     Args:
         model: an untrained module; left as it was, in its own mode.
         x: [N, ...] rows of the training split.
-        y: [N] classes, or [N, K] numbers.
-        loss: cross_entropy or half_mse.
+        y: [N] classes, [N, K] numbers, or [N, T] tokens.
+        loss: which loss to measure.
 
     """
     import torch

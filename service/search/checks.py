@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from search_spaces import Choice, Interval, Space, with_lr_interval
 from service.ledger.records import RoundRecord, TrialRecord, TrialRole
@@ -25,6 +24,7 @@ from service.search.spec import SearchSpec
 from trainers.config import TrialConfig
 from trainers.errors import RecipeStopped
 from trainers.initialisation import initialise
+from trainers.losses import resolve_loss
 from trainers.models import build_model
 
 CHECKS_ROUND = -1
@@ -114,14 +114,16 @@ def _initial_loss(context: SearchContext, config: TrialConfig) -> Verdict:
     dataset = context.dataset
     model = build_model(config.model, dataset.input_shape, dataset.num_outputs)
     initialise(
-        model, config.init, config.model.activation, derived_seed(context.seed, "initial loss")
+        model,
+        config.init,
+        config.model.initial_activation,
+        derived_seed(context.seed, "initial loss"),
     )
-    squared = dataset.task == "regression" or config.train.loss == "half_mse"
-    loss: Literal["half_mse", "cross_entropy"] = "half_mse" if squared else "cross_entropy"
+    loss = resolve_loss(config.train.loss, dataset.task)
     facts = measure(model, dataset.x_train[:INITIAL_ROWS], dataset.y_train[:INITIAL_ROWS], loss)
     return initial_loss(
         facts,
-        dummy_loss=dataset.dummy_loss(loss),
+        dummy_loss=dataset.dummy_loss(config.train.loss),
         num_outputs=dataset.num_outputs,
         loss=loss,
     )

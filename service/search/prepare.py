@@ -16,7 +16,8 @@ from service.search.spec import SearchSpec
 from trainers.config import TrialConfig
 from trainers.data import Dataset, check_batch, load
 from trainers.errors import ConfigError
-from trainers.models import build_model
+from trainers.learning_rule_config import check_num_params
+from trainers.models import build_model, check_task
 
 BYTES_PER_PARAMETER = 16
 """Weight, gradient and two numbers of the optimizer, in float32."""
@@ -36,21 +37,26 @@ def prepare(spec: SearchSpec, out: str | Path | None) -> SearchSpec:
     spec = spec.for_task(dataset.task)
     for config in _extremes(spec):
         check_batch(load(config.data), config.train.batch_size)
+        check_task(config.model, dataset.task)
+        _check_recipe(spec, config)
         if config.model.factory is None:
-            _check_size(config, dataset)
+            num_params = _check_size(config, dataset)
         else:
             model = build_model(config.model, dataset.input_shape, dataset.num_outputs)
             _check_forward(model, dataset, config.model.factory)
+            num_params = sum(p.numel() for p in model.parameters())
+        check_num_params(config.learning_rule, num_params)
     outside_evidence(spec)
     _check_writable(Path(out) if out is not None else Path("runs"))
     return spec
 
 
-def _check_size(config: TrialConfig, dataset: Dataset) -> None:
-    """Refuse a model of which a single trial is larger than this machine's memory."""
+def _check_size(config: TrialConfig, dataset: Dataset) -> int:
+    """Refuse a model larger than this machine's memory; return its number of parameters."""
     with torch.device("meta"):  # shapes only: nothing is allocated
         model = build_model(config.model, dataset.input_shape, dataset.num_outputs)
-    needed = sum(p.numel() for p in model.parameters()) * BYTES_PER_PARAMETER
+    num_params = sum(p.numel() for p in model.parameters())
+    needed = num_params * BYTES_PER_PARAMETER
     present = psutil.virtual_memory().total
     if needed > present:
         raise ConfigError(
@@ -58,6 +64,7 @@ def _check_size(config: TrialConfig, dataset: Dataset) -> None:
             f"`model.depth` {config.model.depth} need about {needed / 2**30:.3g} GiB and this "
             f"machine has {present / 2**30:.3g}; make the model smaller"
         )
+    return num_params
 
 
 def _check_forward(model: nn.Module, dataset: Dataset, factory: str) -> None:
@@ -75,6 +82,16 @@ def _check_forward(model: nn.Module, dataset: Dataset, factory: str) -> None:
         raise ConfigError(
             f"`model.factory` {factory!r} must give one output per class or target column, so "
             f"{wanted} for two rows, but its module gave {shape or type(outputs).__name__}"
+        )
+
+
+def _check_recipe(spec: SearchSpec, config: TrialConfig) -> None:
+    """Refuse the recipe's checks, which try learning rates, for a rule that has none."""
+    if spec.recipe.checks and config.learning_rule.kind == "cma_es":
+        raise ConfigError(
+            "`recipe.checks` tries several learning rates, but `learning_rule.kind: cma_es` "
+            "chooses its own steps; set `recipe.checks: false`, or use `learning_rule.kind: "
+            "evolution`"
         )
 
 

@@ -39,6 +39,7 @@ from service.search.yaml_loading import YamlDocument, dump_yaml, parse_yaml, rea
 from trainers.config import (
     DataConfig,
     InitConfig,
+    LearningRuleConfig,
     ModelConfig,
     OptimizerConfig,
     RegularisationConfig,
@@ -63,6 +64,18 @@ __all__ = [
 ]
 
 DEFAULT_MAX_ROUNDS = 6
+_MISSING_METRICS = {
+    "classification": ("val_rmse", "val_r2", "val_bits_per_byte"),
+    "regression": ("val_error", "val_bits_per_byte"),
+    "language": ("val_rmse", "val_r2"),
+}
+_OTHER_OBJECTIVES = {"regression": "val_loss", "language": "val_bits_per_byte"}
+"""Where a spec names no objective and `val_error` is not what the task is about."""
+_METRICS_TO_USE = {
+    "classification": "val_error",
+    "regression": "val_rmse or val_loss",
+    "language": "val_bits_per_byte or val_error",
+}
 
 
 class SearchSpec(SpecSection):
@@ -89,6 +102,7 @@ class SearchSpec(SpecSection):
     train: TrainConfig = TrainConfig()
     init: InitConfig = InitConfig()
     regularisation: RegularisationConfig = RegularisationConfig()
+    learning_rule: LearningRuleConfig = LearningRuleConfig()
 
     space: SpaceField = Space()
     derive: Mapping[str, Any] = Field(default_factory=dict)
@@ -231,23 +245,23 @@ class SearchSpec(SpecSection):
         return plan_rounds(self)
 
     def for_task(self, task: str) -> SearchSpec:
-        """Settle the objectives for data of a task (`classification` or `regression`).
+        """Settle the objectives for data of a task (classification, regression or language).
 
         Raises:
             ConfigError: if an objective or constraint does not exist for this task.
 
         """
-        missing = {"classification": ("val_rmse", "val_r2"), "regression": ("val_error",)}[task]
-        if task == "regression" and "objectives" not in self.model_fields_set:
+        missing = _MISSING_METRICS[task]
+        if task in _OTHER_OBJECTIVES and "objectives" not in self.model_fields_set:
             changed = type(self).from_mapping(
-                {**self.to_mapping(), "objectives": {"val_loss": "minimize"}}
+                {**self.to_mapping(), "objectives": {_OTHER_OBJECTIVES[task]: "minimize"}}
             )
             changed._notes = self._notes
             return changed.for_task(task)
         for role in ("objectives", "constraints"):
             for metric in getattr(self, role):
                 if metric in missing:
-                    instead = "val_error" if task == "classification" else "val_rmse or val_loss"
+                    instead = _METRICS_TO_USE[task]
                     raise ConfigError(
                         f"`{role}.{metric}` does not exist for {task}, which data "
                         f"`{self.data.name}` is; use {instead}"

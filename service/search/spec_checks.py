@@ -29,6 +29,7 @@ _SET_ELSEWHERE = {
     "data.val_fraction": "results on different validation rows cannot be compared",
     "data.test_fraction": "results on different validation rows cannot be compared",
     "data.split_seed": "results on different validation rows cannot be compared",
+    "data.context": "results on different validation windows cannot be compared",
 }
 
 

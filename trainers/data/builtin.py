@@ -14,6 +14,7 @@ import numpy as np
 from trainers.data.idx import load_idx_set
 from trainers.data.mnist1d import make_mnist1d
 from trainers.data.source import Source
+from trainers.data.stdlib_bytes import load_stdlib_bytes
 
 MOONS_SEED, MOONS_ROWS, MOONS_NOISE = 0, 1000, 0.2
 
@@ -70,6 +71,7 @@ LOADERS: dict[str, Callable[[], Source]] = {
     "wine": load_wine,
     "diabetes": load_diabetes,
     "moons": make_moons,
+    "stdlib-bytes": load_stdlib_bytes,
 }
 """By name; those from IDX files raise DataError where the files are missing."""
 
@@ -82,6 +84,7 @@ BUILT_IN: dict[str, str] = {
     "wine": "classification: 178 rows of 13, 3 classes",
     "diabetes": "regression: 442 rows of 10",
     "moons": "classification: 1,000 points in the plane, 2 classes",
+    "stdlib-bytes": "language: 1 MiB of Python's own library, cut into windows of `data.context`",
 }
 """One line about each, for listings."""
 

@@ -68,15 +68,17 @@ class Dataset:
     Shapes: N rows of a part, K target columns. x is float32 [N, *input_shape], standardised
     where the configuration says so; y is int64 [N] for classes and float32 [N, K] for numbers.
     Numbers are standardised as x is, so losses are in units of the training targets' standard
-    deviation; `target_scaler` takes them back.
+    deviation; `target_scaler` takes them back. A language has windows of T tokens: x holds them
+    as numbers, never standardised, and y, int64 [N, T], the token after each.
     """
 
     name: str
     task: Task
     input_shape: tuple[int, ...]
-    """(features,) for tables, (channels, length) for signals, (channels, height, width)."""
+    """(features,) for tables, (channels, length) for signals, (channels, height, width) for
+    images, (context,) for a language."""
     num_outputs: int
-    """Classes, or target columns."""
+    """Classes, target columns, or tokens."""
     x_train: Tensor
     y_train: Tensor
     x_val: Tensor
@@ -128,11 +130,11 @@ class Dataset:
     def dummy_loss(self, loss: Literal["auto", "cross_entropy", "half_mse"] = "auto") -> float:
         """Loss of the best constant answer that knows nothing of a row.
 
-        ln C for C equally likely classes under cross-entropy (lecture, p. 61). Under half_mse it
-        is half the variance of the training targets, summed over columns, which is what answering
-        their mean costs; for classes the targets are one-hot.
+        ln C for C equally likely classes or tokens under cross-entropy (lecture, p. 61). Under
+        half_mse it is half the variance of the training targets, summed over columns, which is
+        what answering their mean costs; for classes the targets are one-hot.
         """
-        if resolve_loss(loss, self.task) == "cross_entropy":
+        if resolve_loss(loss, self.task) != "half_mse":
             return math.log(self.num_outputs)
         if self.task == "classification":
             share = torch.bincount(self.y_train, minlength=self.num_outputs).double()

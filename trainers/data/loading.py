@@ -14,6 +14,8 @@ from trainers.data.catalogue import find_source, source_key
 from trainers.data.dataset import Dataset, Scaler
 from trainers.data.source import Source
 from trainers.data.splitting import split_rows
+from trainers.data.windows import split_windows
+from trainers.errors import DataError
 
 CACHED_DATASETS = 4
 
@@ -39,7 +41,17 @@ def _load(config: DataConfig, key: str) -> Dataset:
 
 
 def make_dataset(source: Source, config: DataConfig) -> Dataset:
-    """Split a source and standardise every part by its training rows alone."""
+    """Split a source and standardise every part by its training rows alone.
+
+    A text is cut into windows, and its bytes are never standardised.
+    """
+    if source.task == "language":
+        return _language(source, config)
+    if config.context is not None:
+        raise DataError(
+            f"`data.context` cuts texts into windows, but `{config.name}` is for {source.task}; "
+            "leave it out, or use `data.name: stdlib-bytes`"
+        )
     train, val, test = split_rows(source, config)
     x_train, y_train = source.x[train], source.y[train]
     x_test = source.x_test if test is None else source.x[test]
@@ -80,6 +92,32 @@ def make_dataset(source: Source, config: DataConfig) -> Dataset:
     )
 
 
+def _language(source: Source, config: DataConfig) -> Dataset:
+    """Return the windows of a text, as inputs and targets of every position."""
+    (x_train, y_train), (x_val, y_val), (x_test, y_test) = split_windows(source, config)
+    input_shape = x_train.shape[1:]
+    return Dataset(
+        name=config.name,
+        task=source.task,
+        input_shape=tuple(input_shape),
+        num_outputs=source.num_outputs,
+        x_train=torch.from_numpy(x_train),
+        y_train=torch.from_numpy(y_train),
+        x_val=torch.from_numpy(x_val),
+        y_val=torch.from_numpy(y_val),
+        class_names=source.class_names,
+        scaler=Scaler.identity(input_shape),
+        target_scaler=None,
+        features=(),
+        sha256=_fingerprint(source, config),
+        num_rows=len(x_train) + len(x_val) + len(x_test),
+        _x_test=torch.from_numpy(x_test),
+        _y_test=torch.from_numpy(y_test),
+    )
+
+
 def _fingerprint(source: Source, config: DataConfig) -> str:
-    split = json.dumps(config.model_dump(mode="json", exclude={"name"}), sort_keys=True)
+    # A key that only texts have is left out of the others' hash.
+    left_out = {"name"} if source.task == "language" else {"name", "context"}
+    split = json.dumps(config.model_dump(mode="json", exclude=left_out), sort_keys=True)
     return hashlib.sha256(f"{source.sha256()}{split}".encode()).hexdigest()

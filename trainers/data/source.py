@@ -14,7 +14,10 @@ from trainers.losses import Task
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """Unscaled rows: x float32 [N, *input_shape]; y int64 [N] (classes) or float32 [N, K]."""
+    """Unscaled rows: x float32 [N, *input_shape]; y int64 [N] (classes) or float32 [N, K].
+
+    A language's source is one text: x uint8 [num_bytes] and no y; windows are cut from it later.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -29,8 +32,8 @@ class Source:
 
     @property
     def num_outputs(self) -> int:
-        """Classes, or target columns."""
-        return len(self.class_names) if self.task == "classification" else self.y.shape[1]
+        """Classes, target columns, or tokens."""
+        return self.y.shape[1] if self.task == "regression" else len(self.class_names)
 
     @property
     def num_rows(self) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trainers.config import ModelConfig
 from trainers.lanes.flat import FlatLayout
+from trainers.trial import Trial
 
 LaneBuffers = Mapping[str, Tensor]
 """Buffers by name, stacked: [W, *shape]."""
@@ -72,6 +73,9 @@ class Engine(Protocol):
 
     def targets(self, y: Tensor) -> Tensor:
         """Return a data set's targets as `gradients` reads them, [N, *row]."""
+
+    def own_buffers(self, trial: Trial) -> dict[str, Tensor]:
+        """Return what one lane keeps beside the module's buffers, as it is before training."""
 
     def bind(
         self,

@@ -14,6 +14,7 @@ from trainers.errors import ConfigError
 from trainers.lanes.engine import Engine
 from trainers.lanes.lane_by_lane import LaneByLane
 from trainers.lanes.mlp_kernels import MlpKernels
+from trainers.lanes.rule_engine import RuleEngine
 from trainers.lanes.vmap_tier import VmapEngine
 from trainers.losses import resolve_loss
 
@@ -42,6 +43,8 @@ def make_engine(
             f"the plan's tier `{tier}` is written for an mlp in float32 or float64, but the model "
             f"is a {config.model.kind} in {precision}; make a plan for these trials"
         )
+    if config.learning_rule.kind != "backprop":
+        return RuleEngine(config, dataset, loss)
     if tier == "kernels":
         return MlpKernels(template, config.model, loss, torch_dtype(precision))
     make = VmapEngine if tier == "vmap" else LaneByLane
@@ -52,8 +55,10 @@ def supported_tiers(config: TrialConfig) -> list[Tier]:
     """Return the tiers that could train this configuration, the fastest kind first.
 
     Written-out kernels know MLPs in float32 and float64; whether vmap may be used is for the
-    probe to say; lane by lane always works.
+    probe to say; lane by lane always works. Learning rules are written out over lanes.
     """
+    if config.learning_rule.kind != "backprop":
+        return ["kernels"]
     is_mlp = config.model.kind == "mlp" and config.model.factory is None
     if is_mlp and config.train.precision != "bf16":
         return ["kernels", "vmap", "lane_by_lane"]

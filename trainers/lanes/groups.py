@@ -19,6 +19,7 @@ from torch import Tensor
 from trainers.data import Dataset
 from trainers.lanes.engine import Engine
 from trainers.lanes.measures import measure
+from trainers.lanes.rule_engine import BoundRule
 from trainers.lanes.stacked import StackedLanes
 from trainers.noise import DropoutNoise, model_seed, row_order
 from trainers.optimizers import make_optimizer
@@ -71,6 +72,8 @@ class GroupEpoch:
     """The epoch's update, from 0, whose loss was not finite."""
     busy_s: float
     num_steps: int
+    cos_backprop: Sequence[float] | None = None
+    """Where a learning rule was used: its cosine with the true gradient in hidden layers."""
 
 
 class FuseGroup:
@@ -101,6 +104,7 @@ class FuseGroup:
             [config.model for config in configs],
             [config.regularisation.label_smoothing for config in configs],
         )
+        self._rule = self._bound if isinstance(self._bound, BoundRule) else None
         self._optimizer = make_optimizer(
             [config.optimizer for config in configs], self._params, self._grads, self._slots
         )
@@ -117,7 +121,12 @@ class FuseGroup:
         began = _clock(self._params.device)
         borders = self._data.batch_rows
         lr = self._rates(len(borders))
+        resting = self._begin_rule()
+        lr[:, list(resting)] = 0.0
         losses, grad_norm, diverged_at = self._train(borders, lr)
+        for lane, slots in resting.items():
+            for rows, kept in zip(self._slots.values(), slots, strict=True):
+                rows[lane].copy_(kept)
         val_metrics = self._measure()
         busy_s = _clock(self._params.device) - began
         sizes = torch.tensor([stop - start for start, stop in borders], dtype=torch.float64)
@@ -130,7 +139,31 @@ class FuseGroup:
             diverged_at=diverged_at,
             busy_s=busy_s,
             num_steps=len(borders),
+            cos_backprop=None if self._rule is None else self._rule.cosine.tolist(),
         )
+
+    def _begin_rule(self) -> dict[int, list[Tensor]]:
+        """Begin the learning rule's epoch, if there is one.
+
+        Returns:
+            Each lane whose weights rest in this epoch, with its optimizer's state, which has to be
+            put back: a rate of 0 stops the weights, but not the optimizer's averages.
+
+        """
+        if self._rule is None:
+            return {}
+        resting = self._rule.begin_epoch(
+            [config.learning_rule for config in self._configs],
+            [lane.trial.seed for lane in self._lanes],
+            [lane.epoch for lane in self._lanes],
+        )
+        return {lane: [rows[lane].clone() for rows in self._slots.values()] for lane in resting}
+
+    def _updates_done(self, num_steps: int) -> list[int]:
+        """Return the optimizer's updates of each lane so far; steps of resting epochs are none."""
+        if self._rule is None or not self._rule.alternates:
+            return [lane.step for lane in self._lanes]
+        return [lane.epoch // 2 * num_steps for lane in self._lanes]
 
     def _rates(self, num_steps: int) -> np.ndarray:
         """Return the rate of every step and lane, float64 [S, W]."""
@@ -150,7 +183,7 @@ class FuseGroup:
             [row_order(lane.trial.seed, lane.epoch, len(self._data.inputs)) for lane in self._lanes]
         )  # [W, N]
         noise = self._noise() if self._drops else None
-        self._optimizer.begin_epoch(lr, [lane.step for lane in self._lanes])
+        self._optimizer.begin_epoch(lr, self._updates_done(len(borders)))
         lr_columns = torch.from_numpy(lr)[:, :, None].to(self._params)  # [S, W, 1]
         losses = self._params.new_zeros(len(borders), len(self._lanes))
         grad_norm = self._params.new_zeros(len(self._lanes))

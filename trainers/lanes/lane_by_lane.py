@@ -110,7 +110,7 @@ class BoundModules:
     def _loss(self, module: nn.Module, x: Tensor, target: Tensor, smoothing: float) -> Tensor:
         with self._engine.precision_context(x.device):
             outputs = module(x)
-        return self._engine.loss(outputs, target, smoothing)
+        return self._engine.training_loss(module, outputs, target, smoothing)
 
     def outputs(self, x: Tensor) -> Tensor:
         """Return outputs in evaluation, [W, N, num_outputs]. See `BoundLanes`."""

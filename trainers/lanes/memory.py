@@ -11,6 +11,8 @@ from torch import nn
 from trainers.config import TrialConfig
 from trainers.data import Dataset
 from trainers.errors import ConfigError
+from trainers.learning_rules.interface import state_generator
+from trainers.learning_rules.making import make_rule
 from trainers.optimizers import SLOTS
 
 MOST_LANES = 1024
@@ -43,9 +45,24 @@ def lane_bytes(module: nn.Module, config: TrialConfig, dataset: Dataset) -> tupl
     best = int(config.regularisation.early_stopping.restore_best)
     num_tensors = 1 + len(SLOTS[config.optimizer.kind]) + best
     rows = itemsize * (num_tensors * num_params + (1 + best) * num_buffers)
+    rows += (1 + best) * _rule_bytes(module, config, itemsize)
     outputs = _outputs_per_row(module, dataset) * config.train.batch_size
     work = itemsize * (num_params + _TENSORS_PER_OUTPUT * outputs)
     return _COPIES_OF_A_LANE * rows, work
+
+
+def _rule_bytes(module: nn.Module, config: TrialConfig, itemsize: int) -> int:
+    """Return the bytes of what a learning rule keeps of one lane, and of its fixed matrices."""
+    if config.learning_rule.kind == "backprop":
+        return 0
+    rule = make_rule(config.learning_rule)
+    linears = [part for part in module.modules() if isinstance(part, nn.Linear)]
+    shapes = [(part.out_features, part.in_features) for part in linears]
+    state, fixed = (draw(shapes, state_generator(0)) for draw in (rule.start_state, rule.fixed))
+    own = sum(values.numel() for values in state.values())
+    return own * (8 if rule.keeps_float64 else itemsize) + itemsize * sum(
+        values.numel() for values in fixed.values()
+    )
 
 
 def hot_bytes(module: nn.Module, config: TrialConfig) -> int:

@@ -26,6 +26,7 @@ from trainers.lanes.engine import LaneBuffers
 from trainers.lanes.flat import FlatLayout
 from trainers.lanes.mlp_workspace import Block, Workspace
 from trainers.losses import LossKind
+from trainers.trial import Trial
 
 _aten = torch.ops.aten
 
@@ -98,6 +99,10 @@ class MlpKernels:
         else:
             target.scatter_(1, y[:, None], 1.0)
         return target
+
+    def own_buffers(self, trial: Trial) -> dict[str, Tensor]:
+        """Return nothing: a module's own buffers are all there is."""
+        return {}
 
     def bind(
         self,

@@ -13,6 +13,8 @@ from trainers.lanes.flat import FlatLayout
 from trainers.lanes.prepared import PreparedModule, prepare
 from trainers.losses import Loss, LossKind, loss_function, loss_rows_function
 from trainers.models import build_model
+from trainers.models.auxiliary import take_auxiliary_loss
+from trainers.trial import Trial
 
 _ROWS_TO_WATCH = 2
 
@@ -35,7 +37,7 @@ class ModuleEngine:
         self._precision = precision
         self._loss: Loss = loss_function(loss)
         self.loss_rows: Loss = loss_rows_function(loss)
-        self._takes_smoothing = dataset.task == "classification"
+        self._takes_smoothing = dataset.task != "regression"
         self._prepared: dict[str, PreparedModule] = {}
         first = self.prepared(config)
         self.canonical = self.layout = FlatLayout.of(first.module)
@@ -67,6 +69,10 @@ class ModuleEngine:
         """Return a copy: the working layout is the canonical one."""
         return rows.clone()
 
+    def own_buffers(self, trial: Trial) -> dict[str, Tensor]:
+        """Return nothing: a module's own buffers are all there is."""
+        return {}
+
     def inputs(self, x: Tensor) -> Tensor:
         """Return rows in their own shape, [N, *input_shape]."""
         return x.to(self._dtype).contiguous()
@@ -86,3 +92,11 @@ class ModuleEngine:
         if not self._takes_smoothing:
             smoothing = 0.0
         return self._loss(outputs.to(self._dtype), target, smoothing)
+
+    def training_loss(
+        self, module: nn.Module, outputs: Tensor, target: Tensor, smoothing: float | Tensor
+    ) -> Tensor:
+        """Return one lane's mean loss [] and what the module's layers add to it in training."""
+        loss = self.loss(outputs, target, smoothing)
+        added = take_auxiliary_loss(module)
+        return loss if added is None else loss + added.to(loss.dtype)

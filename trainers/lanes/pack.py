@@ -21,7 +21,7 @@ from trainers.lanes.plan import make_plan
 from trainers.lanes.signature import check_one_signature
 from trainers.lanes.stacked import LaneProgress, StackedLanes
 from trainers.lanes.state import LaneState
-from trainers.models import build_model
+from trainers.models import build_model, check_task
 from trainers.regularisation import should_stop_early, update_best
 from trainers.schedules import update_plateau
 from trainers.trial import CheckpointRef, EpochReport, EpochRow, ExecutionPlan, Trial
@@ -79,6 +79,7 @@ def train_pack(
     dataset = dataset if dataset is not None else load(configs[0].data)
     check_one_signature(configs, dataset)
     check_batch(dataset, configs[0].train.batch_size)
+    check_task(configs[0].model, dataset.task)
     if plan is None:
         plan = make_plan(trials, dataset, device)
     with _threads(plan.num_threads), torch.no_grad():
@@ -210,6 +211,8 @@ class Pack:
             "lr": epoch.lr[index],
             "grad_norm": epoch.grad_norm[index],
         }
+        if epoch.cos_backprop is not None:
+            lane.metrics["cos_backprop"] = epoch.cos_backprop[index]
         died = epoch.diverged_at[index]
         lane.counters["step"] += epoch.num_steps if died is None else died
         if died is not None or not math.isfinite(val["val_loss"]):

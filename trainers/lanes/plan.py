@@ -142,6 +142,10 @@ def _candidates(
     """
     configs = [trial.config for trial in trials]
     best = supported_tiers(configs[0])[0]
+    rule = configs[0].learning_rule.kind
+    if rule != "backprop":
+        # The probe compares with autograd, which is not what a rule computes.
+        return ["kernels"], f"the rule {rule} is written out over lanes"
     convolves = any(isinstance(part, nn.modules.conv._ConvNd) for part in module.modules())
     if best == "vmap" and convolves and device == "cpu":
         return ["lane_by_lane"], (

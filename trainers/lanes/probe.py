@@ -22,6 +22,7 @@ from trainers.lanes.engine import Engine
 from trainers.lanes.prepared import masks_from, prepare
 from trainers.losses import loss_function, resolve_loss
 from trainers.models import build_model
+from trainers.models.auxiliary import take_auxiliary_loss
 
 _NUM_ROWS = 16
 _RELATIVE = 1e-8
@@ -86,7 +87,7 @@ def _module(config: TrialConfig, seed: int, dataset: Dataset) -> nn.Module:
     """Return a module alone, with weights that are nowhere zero or symmetric."""
     module = build_model(config.model, dataset.input_shape, dataset.num_outputs).double()
     init = config.init.model_copy(update={"kind": "torch", "scale": 1.0})
-    initialise(module, init, config.model.activation, seed)
+    initialise(module, init, config.model.initial_activation, seed)
     return module
 
 
@@ -166,6 +167,8 @@ def _alone(
     module = prepare(module, x[:2]).module.train()
     with torch.enable_grad(), masks_from(module, masks):
         loss = loss_function(kind)(module(x), y, 0.0 if y.is_floating_point() else smoothing)  # type: ignore[arg-type]
+        added = take_auxiliary_loss(module)
+        loss = loss if added is None else loss + added
         loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 

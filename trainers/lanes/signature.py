@@ -11,12 +11,14 @@ from typing import Any
 from trainers.config import ModelConfig, TrialConfig
 from trainers.data import Dataset
 from trainers.errors import ConfigError
+from trainers.learning_rule_config import PER_LANE_CONSTANTS
 from trainers.models.build import import_factory
 
 PER_LANE: dict[str, tuple[str, ...]] = {
     "model": ("dropout", "bn_momentum", "bn_decay"),
     "optimizer": ("lr", "momentum", "alpha", "beta1", "beta2", "eps", "weight_decay"),
     "train": ("epochs", "grad_clip_norm", "seed"),
+    "learning_rule": PER_LANE_CONSTANTS,
 }
 """Keys of a section that may differ between the lanes of one pack. The whole sections `schedule`,
 `init` and `regularisation` may differ too: schedules are closed forms evaluated per lane, and
@@ -54,7 +56,7 @@ def check_one_signature(configs: list[TrialConfig], dataset: Dataset) -> str:
 
 
 def _first_difference(one: dict[str, Any], other: dict[str, Any]) -> str:
-    for section in ("data", "model", "optimizer", "train"):
+    for section in ("data", "model", "optimizer", "train", "learning_rule"):
         dropped = PER_LANE.get(section, ())
         for key in sorted(one[section].keys() | other[section].keys()):
             left, right = one[section].get(key), other[section].get(key)

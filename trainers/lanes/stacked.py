@@ -63,6 +63,8 @@ class StackedLanes:
         self.buffers: dict[str, Tensor] = {
             name: torch.stack([buffer] * len(trials)) for name, buffer in template.named_buffers()
         }
+        own = [engine.own_buffers(trial) for trial in trials]
+        self.buffers |= {name: torch.stack([lane[name] for lane in own]) for name in own[0]}
         self.lanes = [LaneProgress(trial) for trial in trials]
         self.keeps_best = any(lane.keeps_best for lane in self.lanes)
         best = torch.zeros_like(canonical) if self.keeps_best else canonical[:0]
@@ -74,7 +76,7 @@ class StackedLanes:
         for row, (trial, state) in enumerate(zip(trials, start, strict=True)):
             if state is None:
                 config = trial.config
-                initialise(template, config.init, config.model.activation, trial.seed)
+                initialise(template, config.init, config.model.initial_activation, trial.seed)
                 engine.canonical.read(template, canonical[row])
                 for name, buffer in template.named_buffers():
                     self.buffers[name][row].copy_(buffer)

@@ -149,7 +149,8 @@ class BoundVmap:
             norm.lane_momentum = momenta[index]
         with masks_from(self._template, masks), self._engine.precision_context(x.device):
             outputs = functional_call(self._template, (params, buffers), (x,))
-        return self._engine.loss(outputs, target, smoothing), buffers
+        loss = self._engine.training_loss(self._template, outputs, target, smoothing)
+        return loss, buffers
 
     def gradients(
         self, x: Tensor, target: Tensor, masks: Sequence[Tensor], seeds: Sequence[int] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,10 +12,38 @@ from torch import nn
 
 from trainers.config import ModelConfig
 from trainers.errors import ConfigError, nearest
+from trainers.losses import Task
+from trainers.models.capsule import CapsuleNet
 from trainers.models.cnn import Cnn
+from trainers.models.dense import DenseNet
+from trainers.models.local import LocalNet
 from trainers.models.mlp import Mlp
+from trainers.models.moe import MixtureOfExperts
+from trainers.models.recurrent import Recurrent
+from trainers.models.residual import ResCnn, ResMlp
+from trainers.models.transformer import Transformer
 
-BUILTIN: dict[str, type[Mlp] | type[Cnn]] = {"mlp": Mlp, "cnn": Cnn}
+_COMMON = ("depth", "width", "activation", "dropout")
+_NORMALISED = (*_COMMON, "batch_norm", "bn_momentum")
+_RESIDUAL = (*_NORMALISED, "skip", "scalars")
+_ROUTING = ("kernel_size", "capsule_size", "class_capsule_size", "routing_iterations")
+_SEQUENTIAL = (*_COMMON, "language_model")
+
+BUILTIN: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
+    "mlp": (Mlp, _NORMALISED),
+    "cnn": (Cnn, _NORMALISED),
+    "local": (LocalNet, (*_NORMALISED, "tied", "kernel_size", "head_width")),
+    "resmlp": (ResMlp, _RESIDUAL),
+    "rescnn": (ResCnn, _RESIDUAL),
+    "dense": (DenseNet, _NORMALISED),
+    "capsule": (CapsuleNet, (*_NORMALISED, *_ROUTING)),
+    "rnn": (partial(Recurrent, cell="rnn"), _SEQUENTIAL),
+    "lstm": (partial(Recurrent, cell="lstm"), _SEQUENTIAL),
+    "gru": (partial(Recurrent, cell="gru"), _SEQUENTIAL),
+    "transformer": (Transformer, (*_SEQUENTIAL, "heads", "window")),
+    "moe": (MixtureOfExperts, (*_COMMON, "num_experts", "top_k", "balance")),
+}
+"""Each kind's class, and the keys of the section `model` that it takes."""
 
 
 def build_model(config: ModelConfig, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
@@ -37,15 +66,23 @@ def build_model(config: ModelConfig, input_shape: tuple[int, ...], num_outputs: 
         torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed CUDA too
         if config.factory is not None:
             return _build_by_factory(config, input_shape, num_outputs)
-        return BUILTIN[config.kind](
-            tuple(input_shape),
-            num_outputs,
-            depth=config.depth,
-            width=config.width,
-            activation=config.activation,
-            dropout=config.dropout,
-            batch_norm=config.batch_norm,
-            bn_momentum=config.running_momentum,
+        make, keys = BUILTIN[config.kind]
+        settings = {**dict(config), "bn_momentum": config.running_momentum}
+        arguments = {key: settings[key] for key in keys}
+        return make(tuple(input_shape), num_outputs, **arguments)
+
+
+def check_task(config: ModelConfig, task: Task) -> None:
+    """Raise ConfigError where a built-in model answers another question than the data asks."""
+    if config.factory is None and config.language_model != (task == "language"):
+        if task == "language":
+            raise ConfigError(
+                "data of task language needs `model.language_model: true` and `model.kind` rnn, "
+                f"lstm, gru or transformer, but got {config.language_model} and {config.kind}"
+            )
+        raise ConfigError(
+            f"`model.language_model` is for data of task language, but the task is {task}; "
+            "leave it out, or use `data.name: stdlib-bytes`"
         )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trainers.config import Activation
 from trainers.errors import ConfigError
 from trainers.models.mlp import BatchNormPlace, hidden_block
+from trainers.models.spatial import spatial_layers
 
 KERNEL_SIZE = 3
 
@@ -42,24 +43,21 @@ class Cnn(nn.Module):
     ) -> None:
         super().__init__()
         check_cnn_input(input_shape, depth)
+        layers = spatial_layers("cnn", input_shape)
         channels, *sizes = input_shape
-        is_signal = len(sizes) == 1
-        make_conv = nn.Conv1d if is_signal else nn.Conv2d
-        make_norm = nn.BatchNorm1d if is_signal else nn.BatchNorm2d
-        make_pool = nn.MaxPool1d if is_signal else nn.MaxPool2d
         self.layers = nn.ModuleList()
         for block in range(depth):
             out_channels = width * 2**block
-            norm = make_norm(out_channels, momentum=bn_momentum) if batch_norm != "none" else None
+            norm = layers.norm(out_channels, momentum=bn_momentum) if batch_norm != "none" else None
             self.layers.append(
                 hidden_block(
                     "conv",
-                    make_conv(channels, out_channels, KERNEL_SIZE, padding=KERNEL_SIZE // 2),
+                    layers.conv(channels, out_channels, KERNEL_SIZE, padding=KERNEL_SIZE // 2),
                     norm,
                     activation=activation,
                     dropout=dropout,
                     batch_norm=batch_norm,
-                    pool=make_pool(2),
+                    pool=layers.pool(2),
                 )
             )
             channels, sizes = out_channels, [size // 2 for size in sizes]
@@ -74,13 +72,7 @@ class Cnn(nn.Module):
 
 def check_cnn_input(input_shape: tuple[int, ...], depth: int) -> None:
     """Raise ConfigError where a cnn of this depth cannot take inputs of this shape."""
-    if len(input_shape) not in (2, 3):
-        raise ConfigError(
-            "`model.kind: cnn` needs inputs with neighbours, (channels, length) or "
-            f"(channels, height, width), but the data's input shape is {input_shape}; flat tables "
-            "have no neighbours to convolve: use `model.kind: mlp`, or register an .npz whose "
-            "features are [rows, channels, height, width]"
-        )
+    spatial_layers("cnn", input_shape)
     deepest = min(input_shape[1:]).bit_length() - 1
     if depth > deepest:
         raise ConfigError(

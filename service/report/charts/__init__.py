@@ -7,6 +7,7 @@ from service.report.charts.costs import energy_breakdown, error_against_energy
 from service.report.charts.history import history, learning_curves
 from service.report.charts.importance import importance
 from service.report.charts.parallel import parallel
+from service.report.charts.rules import learning_rules
 from service.report.charts.shrinking import shrinking
 from service.report.charts.sweep import lr_sweep
 from service.report.facts import Facts
@@ -17,6 +18,7 @@ MAKERS: tuple[Callable[[Facts], Chart | None], ...] = (
     parallel,
     shrinking,
     importance,
+    learning_rules,
     error_against_energy,
     energy_breakdown,
     lr_sweep,

@@ -1,0 +1,1 @@
+"""Pages that are no search: each takes its settings and returns `Findings`."""
