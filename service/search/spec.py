@@ -36,6 +36,7 @@ from trainers.config import (
     LearningRuleConfig,
     ModelConfig,
     OptimizerConfig,
+    PruningConfig,
     RegularisationConfig,
     ScheduleConfig,
     TrainConfig,
@@ -96,6 +97,7 @@ class SearchSpec(SpecSection):
     init: InitConfig = InitConfig()
     regularisation: RegularisationConfig = RegularisationConfig()
     learning_rule: LearningRuleConfig = LearningRuleConfig()
+    pruning: PruningConfig = PruningConfig()
 
     space: SpaceField = Space()
     derive: Mapping[str, Any] = Field(default_factory=dict)
