@@ -129,10 +129,10 @@ def test_losses_of_different_kinds_are_not_compared():
 
 
 def test_an_unknown_factory_key_is_the_factorys_own_business():
-    spec = SearchSpec(model={"factory": "a.b:c"}, space={"model.heads": [1, 2]})
-    assert spec.configure({"model.heads": 2}).value("model.heads") == 2
+    spec = SearchSpec(model={"factory": "a.b:c"}, space={"model.teeth": [1, 2]})
+    assert spec.configure({"model.teeth": 2}).value("model.teeth") == 2
     with pytest.raises(ConfigError, match="unknown path"):
-        SearchSpec(space={"model.heads": [1, 2]})
+        SearchSpec(space={"model.teeth": [1, 2]})
 
 
 @pytest.mark.parametrize("text", ["derive: {train.batch_size: [1]}\n", "budget:\n"])
