@@ -21,6 +21,8 @@ from trainers.learning_rule_config import LearningRuleConfig as LearningRuleConf
 from trainers.learning_rule_config import check_rule_fits
 from trainers.model_config import Activation as Activation
 from trainers.model_config import ModelConfig as ModelConfig
+from trainers.pruning_config import PruningConfig as PruningConfig
+from trainers.pruning_config import check_pruning
 from trainers.sections import Count as Count
 from trainers.sections import Fraction as Fraction
 from trainers.sections import NonNegative as NonNegative
@@ -151,6 +153,13 @@ class TrainConfig(Section):
     """Scale the gradient of one trial down to this global norm."""
     seed: Annotated[int, Field(ge=0)] | None = None
     """Fix the seed of a single trial; a search gives each trial its own."""
+    convergence_change: Positive | None = None
+    """Stop when the loss over all training rows, measured in evaluation after each epoch, changes
+    by less than this from one epoch to the next (lecture, p. 19: 1e-6); None: go on."""
+    statistics: bool = False
+    """Record after each epoch the shares of dead and of saturated units, how the signal's spread
+    changes from the first hidden layer to the last, and the last update's size against the
+    weights'."""
 
 
 class InitConfig(Section):
@@ -192,6 +201,12 @@ class TrialConfig(Section):
     init: InitConfig = InitConfig()
     regularisation: RegularisationConfig = RegularisationConfig()
     learning_rule: LearningRuleConfig = LearningRuleConfig()
+    pruning: PruningConfig = PruningConfig()
+
+    @model_validator(mode="after")
+    def _pruning_leaves_epochs_to_train(self) -> Self:
+        check_pruning(self.pruning, epochs=self.train.epochs, rule=self.learning_rule.kind)
+        return self
 
     @model_validator(mode="after")
     def _rule_fits_the_model(self) -> Self:

@@ -19,6 +19,7 @@ from trainers.data.reading import channels_first
 from trainers.errors import CheckpointError, ConfigError, DataError
 from trainers.losses import LossKind, Task, resolve_loss
 from trainers.models import build_model
+from trainers.monte_carlo import Spread, check_drops, dropping, mean_and_std
 
 FORMAT = "isoflop predictor 1"
 ROWS_AT_ONCE = 4096
@@ -126,6 +127,31 @@ class Predictor(nn.Module):
             )
         return torch.softmax(torch.from_numpy(self._outputs(rows)).double(), dim=-1).numpy()
 
+    def predict_spread(self, rows: Any, passes: int = 50, seed: int = 0) -> Spread:
+        """Return the mean and the spread of `passes` predictions with dropout on (lecture, p. 48).
+
+        The same seed gives the same answer; normalisation stays in evaluation.
+
+        Raises:
+            ConfigError: for a model without dropout, or fewer than 2 passes.
+            DataError: as `predict`.
+
+        """
+        check_drops(self.module, passes)
+        gives_classes = self.task != "regression"
+
+        def one_pass() -> Tensor:
+            outputs = torch.from_numpy(self._outputs(rows, dropout=True)).double()
+            is_logits = gives_classes and self.loss != "half_mse"
+            return outputs.softmax(-1) if is_logits else outputs
+
+        with dropping(self.module, seed):
+            mean, std = mean_and_std(one_pass() for _ in range(passes))
+        labels = self._labels()[mean.argmax(-1)] if gives_classes else mean
+        if not gives_classes and self.num_outputs == 1:
+            labels = mean[:, 0]
+        return Spread(labels=labels, mean=mean, std=std, passes=passes)
+
     def save(self, path: str | Path) -> None:
         """Write one file, whole or not at all, that loads without running any code of its own."""
         path = Path(path)
@@ -204,9 +230,11 @@ class Predictor(nn.Module):
             ) from error
         return predictor
 
-    def _outputs(self, rows: Any) -> np.ndarray:
+    def _outputs(self, rows: Any, dropout: bool = False) -> np.ndarray:
+        """Return raw outputs; with `dropout`, modules stay in the modes that the caller set."""
         x = torch.from_numpy(self._raw_inputs(rows))
-        self.eval()
+        if not dropout:
+            self.eval()
         with torch.inference_mode():
             parts = [
                 self(x[start : start + ROWS_AT_ONCE].to(self.x_mean.device)).cpu()

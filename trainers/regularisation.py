@@ -12,7 +12,7 @@ it would get without the penalty, so lanes with and without one can share a pack
 from __future__ import annotations
 
 import math
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 
 import torch
 from torch import Tensor
@@ -112,3 +112,30 @@ def should_stop_early(
     else:
         counters["early_bad_epochs"] = counters.get("early_bad_epochs", 0) + 1
     return counters["early_bad_epochs"] >= stopping.patience_epochs
+
+
+def why_converged(
+    change: float | None, counters: MutableMapping[str, float], metrics: Mapping[str, float]
+) -> str:
+    """Apply the convergence test of the lecture's p. 19; return the reason to stop, or ''.
+
+    The loss over all training rows is compared with the epoch before, never the noisy mean over
+    an epoch's batches, and never before there are two of them. The counter `full_train_loss`
+    belongs to the trial.
+
+    Args:
+        change: What the loss must change by to go on; None: there is no test.
+        counters: The trial's own.
+        metrics: Of the epoch; `full_train_loss` among them where there is a test.
+
+    """
+    if change is None:
+        return ""
+    before = counters.get("full_train_loss")
+    loss = counters["full_train_loss"] = metrics["full_train_loss"]
+    if before is None or abs(loss - before) >= change:
+        return ""
+    return (
+        f"converged: the loss over all training rows went from {before:.8g} to {loss:.8g}, "
+        f"a change of less than {change:g}"
+    )

@@ -1,7 +1,8 @@
 """The `isoflop` command.
 
-Exit codes: 0 done, 2 bad input, 3 the budget ended before one trial finished, 4 the recipe
-stopped the search, 130 interrupted (and the line that resumes it is printed).
+Exit codes: 0 done, 1 `gradcheck` found wrong gradients, 2 bad input, 3 the budget ended before one
+trial finished, 4 the recipe stopped the search, 130 interrupted (and the line that resumes it is
+printed).
 
 Commands import what they need when they run, so that `isoflop --help` answers at once.
 """
@@ -11,6 +12,7 @@ import sys
 
 import typer
 
+import service.cli.examine as examine
 import service.cli.lecture as lecture
 import service.cli.look as look
 import service.cli.run as run
@@ -40,6 +42,7 @@ for group, commands in (
     ("Run", (run.search, run.resume, run.extend, run.stop)),
     ("Look", (look.list_, look.show, look.report, look.compare, look.export, look.energy,
               look.predict)),
+    ("Examine", (examine.gradcheck, examine.tickets, examine.landscape, examine.compress)),
 ):  # fmt: skip
     for command in commands:
         app.command(command.__name__.rstrip("_"), rich_help_panel=group)(command)

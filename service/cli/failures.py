@@ -3,6 +3,7 @@
 from trainers.errors import IsoflopError, RecipeStopped
 
 DONE = 0
+CHECK_FAILED = 1
 BAD_INPUT = 2
 NOTHING_FINISHED = 3
 RECIPE_STOPPED = 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,6 +15,11 @@ from service.cli.options import (
     emit,
     open_ledger,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from trainers.monte_carlo import Spread
 
 IdArgument = Annotated[str, typer.Argument(help="A search's name, as `isoflop list` shows it.")]
 
@@ -125,6 +130,10 @@ def predict(
     out: Annotated[
         Path | None, typer.Option("--out", help="CSV to write. Default: print the predictions")
     ] = None,
+    passes: Annotated[
+        int | None,
+        typer.Option(help="Predict so often with dropout on, and add how far passes spread."),
+    ] = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
 ) -> None:
     """Predict new rows with a search's winner."""
@@ -134,9 +143,34 @@ def predict(
     from trainers.data import read_features
 
     model = open_search(search_id, ledger=ledger).best.load()
-    predictions = pd.DataFrame({"prediction": list(model.predict(read_features(data)))})
+    if passes is None:
+        predictions = pd.DataFrame({"prediction": list(model.predict(read_features(data)))})
+    else:
+        predictions = spread_frame(model.predict_spread(read_features(data), passes), model.task)
     if out is None:
         typer.echo(predictions.to_csv(index=False), nl=False)
     else:
         predictions.to_csv(out, index=False)
         typer.echo(f"{len(predictions)} predictions in {out}")
+
+
+def spread_frame(spread: Spread, task: str) -> pd.DataFrame:
+    """Return a row per prediction: what was predicted, and how far the passes spread.
+
+    Classes: the mean probability of the predicted class, and its standard deviation over passes.
+    Numbers: the standard deviation, one column per target column.
+    """
+    import numpy as np
+    import pandas as pd
+
+    if task == "regression":
+        several = spread.std.shape[1] > 1
+        names = [f"std_{k}" for k in range(spread.std.shape[1])] if several else ["std"]
+        columns = dict(zip(names, spread.std.T, strict=True))
+        return pd.DataFrame({"prediction": list(spread.labels), **columns})
+    picked = np.expand_dims(spread.mean.argmax(-1), -1)
+    probability = np.take_along_axis(spread.mean, picked, -1)[..., 0]
+    std = np.take_along_axis(spread.std, picked, -1)[..., 0]
+    return pd.DataFrame(
+        {"prediction": list(spread.labels), "probability": list(probability), "std": list(std)}
+    )

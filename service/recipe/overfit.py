@@ -42,6 +42,8 @@ PLAIN_TRAINING: Mapping[str, Any] = {
     "regularisation.early_stopping.restore_best": False,
     "schedule.kind": "constant",
     "schedule.warmup_fraction": 0.0,
+    "train.convergence_change": None,
+    "pruning.sparsity": 0.0,
 }
 
 

@@ -19,6 +19,7 @@ from service.search.halving import decide, rungs
 from service.search.measure import metrics_at
 from service.search.objectives import is_feasible
 from service.search.spec import HalvingSpec
+from trainers.config import TrialConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +171,7 @@ def _complete(context: SearchContext, trials: Sequence[TrialRecord]) -> None:
         found = metrics.get(trial.trial_id, {})
         feasible = is_feasible(found, context.spec.constraint_list)
         state = "complete" if feasible else "infeasible"
-        reason = f"stopped early after epoch {trial.epochs_done}" if trial.stopped_early else ""
+        reason = _why_early(trial) if trial.stopped_early else ""
         if not feasible:
             broken = [str(c) for c in context.spec.constraint_list if not is_feasible(found, [c])]
             reason = f"breaks the constraint {', '.join(broken)}"
@@ -180,3 +181,15 @@ def _complete(context: SearchContext, trials: Sequence[TrialRecord]) -> None:
             )
         updates.append((trial.trial_id, {"state": state, "reason": reason, "metrics": found}))
     context.ledger.update_trials(context.search_id, updates)
+
+
+def _why_early(trial: TrialRecord) -> str:
+    """Say which of a trial's own rules may have stopped it, and when."""
+    config = TrialConfig.model_validate(dict(trial.config))
+    rules = []
+    if config.regularisation.early_stopping.patience_epochs:
+        rules.append("its validation loss no longer fell")
+    if config.train.convergence_change is not None:
+        change = config.train.convergence_change
+        rules.append(f"it converged: its training loss changed by less than {change:g}")
+    return f"stopped early after epoch {trial.epochs_done}: {' or '.join(rules)}"

@@ -96,8 +96,11 @@ def _check_recipe(spec: SearchSpec, config: TrialConfig) -> None:
 
 
 def _extremes(spec: SearchSpec) -> list[TrialConfig]:
-    """Return configurations that together reach every end of the space, and every choice."""
-    num = len(spec.space)
+    """Return configurations that together reach every end of the space, and every choice.
+
+    They are as long as the shortest round's trials: what these can do, longer ones can.
+    """
+    num, fewest = len(spec.space), min((r.epochs or 1 for r in spec.plan()), default=None)
     points = [[u] * num for u in (0.0, 0.5, 1.0)]
     for place, dimension in enumerate(spec.space.values()):
         values = dimension.count if isinstance(dimension, Choice) else 2
@@ -105,7 +108,9 @@ def _extremes(spec: SearchSpec) -> list[TrialConfig]:
             points.append([0.5] * place + [u] + [0.5] * (num - place - 1))
     found = {
         config.fingerprint(): config
-        for config in (spec.configure(spec.space.from_unit(point)) for point in points)
+        for config in (
+            spec.configure(spec.space.from_unit(point), epochs=fewest) for point in points
+        )
     }
     return list(found.values())
 

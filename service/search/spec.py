@@ -42,6 +42,7 @@ from trainers.config import (
     LearningRuleConfig,
     ModelConfig,
     OptimizerConfig,
+    PruningConfig,
     RegularisationConfig,
     ScheduleConfig,
     TrainConfig,
@@ -103,6 +104,7 @@ class SearchSpec(SpecSection):
     init: InitConfig = InitConfig()
     regularisation: RegularisationConfig = RegularisationConfig()
     learning_rule: LearningRuleConfig = LearningRuleConfig()
+    pruning: PruningConfig = PruningConfig()
 
     space: SpaceField = Space()
     derive: Mapping[str, Any] = Field(default_factory=dict)

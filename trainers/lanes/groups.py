@@ -21,6 +21,7 @@ from trainers.lanes.engine import Engine
 from trainers.lanes.measures import measure
 from trainers.lanes.rule_engine import BoundRule
 from trainers.lanes.stacked import StackedLanes
+from trainers.lanes.statistics import LaneStatistics
 from trainers.noise import DropoutNoise, model_seed, row_order
 from trainers.optimizers import make_optimizer
 from trainers.regularisation import LanePenalties
@@ -72,8 +73,9 @@ class GroupEpoch:
     """The epoch's update, from 0, whose loss was not finite."""
     busy_s: float
     num_steps: int
-    cos_backprop: Sequence[float] | None = None
-    """Where a learning rule was used: its cosine with the true gradient in hidden layers."""
+    more_metrics: Sequence[dict[str, float]]
+    """`cos_backprop` where a learning rule was used: its cosine with the true gradient in hidden
+    layers; statistics, and `full_train_loss`, where a lane asked for them."""
 
 
 class FuseGroup:
@@ -105,6 +107,7 @@ class FuseGroup:
             [config.regularisation.label_smoothing for config in configs],
         )
         self._rule = self._bound if isinstance(self._bound, BoundRule) else None
+        self._pruned = None if stacked.pruned is None else stacked.pruned[start:stop]
         self._optimizer = make_optimizer(
             [config.optimizer for config in configs], self._params, self._grads, self._slots
         )
@@ -115,6 +118,11 @@ class FuseGroup:
         self._dropout_rates = [list(rates) for rates in zip(*lane_rates, strict=True)]
         self._drops = any(any(rates) for rates in self._dropout_rates)
         self._batch_buffers: dict[int, tuple[Tensor, Tensor]] = {}
+        self._statistics: LaneStatistics | None = None
+        if configs[0].train.statistics:
+            dataset = data.dataset
+            self._statistics = LaneStatistics(engine, configs[0].model, dataset, self._params)
+        self._before_last = self._params[:0]
 
     def run_epoch(self) -> GroupEpoch:
         """Train every lane for its next epoch, then measure it on the validation rows."""
@@ -128,18 +136,19 @@ class FuseGroup:
             for rows, kept in zip(self._slots.values(), slots, strict=True):
                 rows[lane].copy_(kept)
         val_metrics = self._measure()
+        more_metrics = self._more_metrics()
         busy_s = _clock(self._params.device) - began
         sizes = torch.tensor([stop - start for start, stop in borders], dtype=torch.float64)
         train_loss = (losses.double().cpu() * sizes[:, None]).sum(0) / sizes.sum()
         return GroupEpoch(
             train_loss=train_loss.tolist(),
             val_metrics=val_metrics,
+            more_metrics=more_metrics,
             grad_norm=grad_norm.tolist(),
             lr=lr[-1].tolist(),
             diverged_at=diverged_at,
             busy_s=busy_s,
             num_steps=len(borders),
-            cos_backprop=None if self._rule is None else self._rule.cosine.tolist(),
         )
 
     def _begin_rule(self) -> dict[int, list[Tensor]]:
@@ -197,13 +206,19 @@ class FuseGroup:
                 self._freeze(loss, step, diverged_at, frozen)
                 if len(frozen) == len(self._lanes):
                     break
+            if self._pruned is not None:
+                self._grads.masked_fill_(self._pruned, 0.0)
             if step == len(borders) - 1:
                 grad_norm = torch.linalg.vector_norm(self._grads, dim=1)
             self._penalties.add_gradients()
             self._penalties.clip()
+            if self._statistics is not None and step == len(borders) - 1:
+                self._before_last = self._params.clone()
             self._penalties.before_update(lr_columns[step])
             self._optimizer.step(step)
             self._penalties.after_update(lr_columns[step])
+            if self._pruned is not None:
+                self._params.masked_fill_(self._pruned, 0.0)
         for lane, rows in frozen.items():
             for target_row, kept in zip(self._rows_of(lane), rows, strict=True):
                 target_row.copy_(kept)
@@ -264,6 +279,26 @@ class FuseGroup:
         data = self._data
         y = data.dataset.y_val
         return measure(self._bound, data.val_inputs, data.val_targets, y, data.dataset)
+
+    def _more_metrics(self) -> list[dict[str, float]]:
+        """Return what not every lane has measured; see `GroupEpoch`."""
+        found: list[dict[str, float]] = [{} for _ in self._lanes]
+        if self._statistics is not None:
+            # Where all lanes diverged on the way there was no last update, and nothing counts.
+            before = self._before_last if len(self._before_last) else self._params
+            found = self._statistics.measure(self._params, before, self._buffers)
+        if self._rule is not None:
+            for lane, cosine in enumerate(self._rule.cosine.tolist()):
+                found[lane]["cos_backprop"] = cosine
+        wanted = [config.train.convergence_change is not None for config in self._configs]
+        if any(wanted):
+            data = self._data
+            y = data.dataset.y_train
+            losses = measure(self._bound, data.inputs, data.targets, y, data.dataset)["loss"]
+            for lane, loss in enumerate(losses):
+                if wanted[lane]:
+                    found[lane]["full_train_loss"] = loss
+        return found
 
 
 def _clock(device: torch.device) -> float:

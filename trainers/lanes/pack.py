@@ -22,7 +22,7 @@ from trainers.lanes.signature import check_one_signature
 from trainers.lanes.stacked import LaneProgress, StackedLanes
 from trainers.lanes.state import LaneState
 from trainers.models import build_model, check_task
-from trainers.regularisation import should_stop_early, update_best
+from trainers.regularisation import should_stop_early, update_best, why_converged
 from trainers.schedules import update_plateau
 from trainers.trial import CheckpointRef, EpochReport, EpochRow, ExecutionPlan, Trial
 
@@ -141,6 +141,8 @@ class Pack:
         rows: dict[int, EpochRow] = {}
         padding_s = 0.0
         for group in self._groups:
+            for row in group.rows:
+                self.stacked.prune(row)
             epoch = group.run_epoch()
             per_step_s = epoch.busy_s / (len(group.rows) * epoch.num_steps)
             for index, row in enumerate(group.rows):
@@ -211,14 +213,22 @@ class Pack:
             "lr": epoch.lr[index],
             "grad_norm": epoch.grad_norm[index],
         }
-        if epoch.cos_backprop is not None:
-            lane.metrics["cos_backprop"] = epoch.cos_backprop[index]
+        lane.metrics |= epoch.more_metrics[index]
+        sparsity = self.stacked.sparsity(row)
+        if sparsity is not None:
+            lane.metrics["sparsity"] = sparsity
         died = epoch.diverged_at[index]
         lane.counters["step"] += epoch.num_steps if died is None else died
-        if died is not None or not math.isfinite(val["val_loss"]):
+        measured = (val["val_loss"], lane.metrics.get("full_train_loss", 0.0))
+        if died is not None or not all(map(math.isfinite, measured)):
             _diverge(lane, died)
             return
         self._count_val_loss(row, val)
+        converged = why_converged(
+            lane.trial.config.train.convergence_change, lane.counters, lane.metrics
+        )
+        if converged and lane.status == "running":
+            lane.status, lane.reason = "stopped_early", converged
         if lane.epoch >= lane.trial.config.train.epochs and lane.status == "running":
             lane.status = "finished"
             lane.reason = f"reached its horizon of {lane.trial.config.train.epochs} epochs"
@@ -247,7 +257,8 @@ def _diverge(lane: LaneProgress, died: int | None) -> None:
     """Mark a lane as diverged; its numbers say nothing any more, so they are NaN."""
     lane.status = "diverged"
     if died is None:
-        lane.reason = f"validation loss is not finite after epoch {lane.epoch}"
+        part = "training" if math.isfinite(lane.metrics["val_loss"]) else "validation"
+        lane.reason = f"{part} loss is not finite after epoch {lane.epoch}"
     else:
         lane.reason = f"training loss is not finite at update {lane.step + 1} (epoch {lane.epoch})"
     kept = {name: lane.metrics[name] for name in ("lr",)}

@@ -17,12 +17,12 @@ from trainers.models.build import import_factory
 PER_LANE: dict[str, tuple[str, ...]] = {
     "model": ("dropout", "bn_momentum", "bn_decay"),
     "optimizer": ("lr", "momentum", "alpha", "beta1", "beta2", "eps", "weight_decay"),
-    "train": ("epochs", "grad_clip_norm", "seed"),
+    "train": ("epochs", "grad_clip_norm", "seed", "convergence_change"),
     "learning_rule": PER_LANE_CONSTANTS,
 }
 """Keys of a section that may differ between the lanes of one pack. The whole sections `schedule`,
-`init` and `regularisation` may differ too: schedules are closed forms evaluated per lane, and
-penalties of strength 0 change nothing."""
+`init`, `regularisation` and `pruning` may differ too: schedules are closed forms evaluated per
+lane, penalties of strength 0 change nothing, and each lane has its own mask."""
 
 
 def signature(config: TrialConfig, dataset: Dataset) -> str:

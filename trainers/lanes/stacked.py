@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from trainers.errors import CheckpointError
 from trainers.initialisation import initialise
+from trainers.lanes.cutting import cut_share
 from trainers.lanes.engine import Engine
-from trainers.lanes.state import BEST, BUFFER, PARAMS, SLOT, LaneState
+from trainers.lanes.state import BEST, BUFFER, PARAMS, PRUNED, SLOT, LaneState
 from trainers.optimizers import SLOTS
 from trainers.trial import LaneStatus, Trial
 
@@ -88,6 +89,8 @@ class StackedLanes:
         self.best_params = (
             engine.from_canonical(best).to(device) if self.keeps_best else self.params[:0]
         )
+        self.pruned = self._pruned_rows(trials, start, device)
+        """[L, P], True at weights that stay 0; None where no lane has or will have any."""
         self.buffers = {name: rows.to(device) for name, rows in self.buffers.items()}
         self.best_buffers = {name: rows.to(device) for name, rows in self.best_buffers.items()}
 
@@ -115,6 +118,46 @@ class StackedLanes:
             lane.status, lane.reason = "running", ""  # a longer child of the trial that ended
         lane.counters, lane.metrics = dict(state.counters), dict(state.metrics)
 
+    def _pruned_rows(
+        self, trials: Sequence[Trial], start: Sequence[LaneState | None], device: torch.device
+    ) -> Tensor | None:
+        given = [None if state is None else state.tensors.get(PRUNED) for state in start]
+        if all(row is None for row in given) and not any(t.config.pruning.sparsity for t in trials):
+            return None
+        canonical = torch.zeros(len(trials), self._engine.canonical.size, dtype=torch.bool)
+        for row, cut in enumerate(given):
+            if cut is not None:
+                canonical[row] = cut
+        return self._engine.from_canonical(canonical).to(device)
+
+    def prune(self, row: int) -> None:
+        """Cut a lane's smallest weights if its time has come; its best epoch is then to be found.
+
+        What the optimizer remembers of a weight that is cut is forgotten, or it would move it.
+        """
+        lane = self.lanes[row]
+        pruning = lane.trial.config.pruning
+        if self.pruned is None or not pruning.sparsity or lane.epoch != pruning.after_epochs:
+            return
+        canonical = self._engine.to_canonical(self.params[row : row + 1])[0]
+        cut = cut_share(self._engine.canonical, canonical, pruning.sparsity)
+        self.pruned[row] |= self._engine.from_canonical(cut[None])[0]
+        for rows in (self.params, *self.slots.values()):
+            rows[row].masked_fill_(self.pruned[row], 0.0)
+        for name in list(lane.counters):
+            if name.startswith(("best_", "early_", "full_train_")):
+                del lane.counters[name]
+
+    def sparsity(self, row: int) -> float | None:
+        """Return the share of a lane's weights that is cut; None where none ever is."""
+        lane = self.lanes[row]
+        if self.pruned is None:
+            return None
+        num_cut = int(self.pruned[row].sum())
+        if not num_cut and not lane.trial.config.pruning.sparsity:
+            return None
+        return num_cut / max(self._engine.canonical.num_decaying, 1)
+
     def arrange(self, order: Sequence[int]) -> None:
         """Put the rows into this order of present row numbers."""
         if list(order) == list(range(len(self.lanes))):
@@ -123,6 +166,8 @@ class StackedLanes:
         self.params = self.params.index_select(0, index)
         self.slots = {name: rows.index_select(0, index) for name, rows in self.slots.items()}
         self.buffers = {name: rows.index_select(0, index) for name, rows in self.buffers.items()}
+        if self.pruned is not None:
+            self.pruned = self.pruned.index_select(0, index)
         if self.keeps_best:
             self.best_params = self.best_params.index_select(0, index)
             self.best_buffers = {
@@ -154,12 +199,15 @@ class StackedLanes:
             best |= {
                 BEST + BUFFER + name: rows.clone().cpu() for name, rows in self.best_buffers.items()
             }
+        pruned = None if self.pruned is None else canonical(self.pruned).cpu()
         states = []
         for row, lane in enumerate(self.lanes):
             has_best = lane.keeps_best and "best_epoch" in lane.counters
             tensors = {name: rows[row] for name, rows in stacks.items()}
             if has_best:
                 tensors |= {name: rows[row] for name, rows in best.items()}
+            if pruned is not None and pruned[row].any():
+                tensors[PRUNED] = pruned[row]
             states.append(
                 LaneState(
                     trial_id=lane.trial.trial_id,

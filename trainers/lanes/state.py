@@ -14,6 +14,7 @@ PARAMS = "params"
 SLOT = "slot."
 BUFFER = "buffer."
 BEST = "best."
+PRUNED = "pruned"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,7 +32,8 @@ class LaneState:
     """Why the status is not `running`, else empty."""
     tensors: Mapping[str, Tensor]
     """`params` [P] in the canonical layout of `FlatLayout`; `slot.<name>` [P] of the optimizer;
-    `buffer.<name>`; and where restore-best is on `best.params` and `best.buffer.<name>`."""
+    `buffer.<name>`; where restore-best is on `best.params` and `best.buffer.<name>`; and where
+    weights were cut `pruned`, bool [P], True at those that stay 0."""
     counters: Mapping[str, float]
     """`step` (updates done) and what plateau, early stopping and restore-best count."""
     metrics: Mapping[str, float]
