@@ -24,7 +24,6 @@ from trainers.lanes.checkpoint import load_lane
 from trainers.lanes.signature import signature
 from trainers.trial import CheckpointRef, Trial
 
-
 TRIALS_AT_HAND = 2048
 """Trials whose validated configuration is kept, so that memory does not grow with the search."""
 
