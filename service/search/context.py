@@ -24,6 +24,9 @@ from trainers.lanes.checkpoint import load_lane
 from trainers.lanes.signature import signature
 from trainers.trial import CheckpointRef, Trial
 
+TRIALS_AT_HAND = 2048
+"""Trials whose validated configuration is kept, so that memory does not grow with the search."""
+
 
 class Stopped(Exception):
     """The search was asked to end before its last round; all work is saved.
@@ -136,6 +139,8 @@ class SearchContext:
     def trial_of(self, record: TrialRecord) -> Trial:
         """Return the trainer's view of a trial."""
         if record.trial_id not in self._trials:
+            if len(self._trials) >= TRIALS_AT_HAND:
+                self._trials.clear()  # most have ended, and the others are quickly read again
             config = TrialConfig.model_validate(dict(record.config))
             self._trials[record.trial_id] = Trial(
                 trial_id=record.trial_id, config=config, seed=record.seed
