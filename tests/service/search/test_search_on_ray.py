@@ -48,7 +48,6 @@ def test_killed_workers_change_nothing(local_ray, undisturbed, tmp_path):
     with Ledger.open(result.ledger_url) as ledger:
         retries = ledger.events(result.search_id, "retry")
     assert len(retries) >= 1
-    assert all("tried again" in event.payload["decision"] for event in retries)
     assert_same_outcome(result, undisturbed)
 
 
