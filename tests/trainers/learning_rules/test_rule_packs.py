@@ -36,7 +36,11 @@ def config(kind: str, **more: object) -> TrialConfig:
     return TrialConfig.from_mapping(
         {
             "data.num_train": 150,
-            "model": {"width": 8, "depth": 1 if is_cma else 2, "activation": "tanh"},
+            "model": {
+                "width": 2 if is_cma else 8,
+                "depth": 1 if is_cma else 2,
+                "activation": "tanh",
+            },
             "train": {"epochs": 4, "precision": "float64", "batch_size": 64},
             "optimizer": {"kind": "sgd", "lr": 1.0} if is_cma else {"kind": "adam", "lr": 2e-3},
             "learning_rule": {"kind": kind, "num_directions": 3, "num_auxiliary": 6},
