@@ -10,7 +10,13 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from service.messages import AnyMessage, Failed, Finished, Interrupted, SegmentOrder
-from service.search.segment import Training, isoflop_training, name_of, run_segment
+from service.search.segment import (
+    Training,
+    explain_failure,
+    isoflop_training,
+    name_of,
+    run_segment,
+)
 from trainers.errors import WorkerError
 
 CLOSE_PATIENCE_S = 5.0
@@ -123,7 +129,15 @@ class InlineExecutor:
                     return
                 self._running = order = self._waiting.popleft()
                 self._took_an_order = True
-            run_segment(order, self._hand_on, lambda: self._stopping, training=self._training())
+            try:
+                training = self._training()
+            except Exception as error:  # an import may raise anything; unheard, it would hang
+                failure = explain_failure(error)
+                self._hand_on(
+                    Failed(**name_of(order), error=failure, worker_died=False, began=True)
+                )
+                continue
+            run_segment(order, self._hand_on, lambda: self._stopping, training=training)
 
     def _hand_on(self, message: AnyMessage) -> None:
         with self._changed:

@@ -96,3 +96,14 @@ def test_neither_ray_nor_torch_is_imported_to_start_it():
         "assert not {'ray', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_trainer_that_cannot_be_imported_is_a_failure_and_no_silence(tmp_path):
+    def broken():
+        raise ImportError("half a file")
+
+    executor = InlineExecutor(training=broken)
+    executor.submit(order(tmp_path))
+    told = listen(executor, 1)
+    executor.close()
+    assert "half a file" in told.of(Failed)[0].error
