@@ -82,7 +82,8 @@ def test_a_kill_at_a_random_moment_changes_nothing(tmp_path, undisturbed, moment
     check(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [2, 4])
 def test_more_workers_give_the_same_table(tmp_path, undisturbed, workers):
     search_under_fire(tmp_path, num_kills=0, workers=workers, rng=random.Random(0))
     check(tmp_path, undisturbed)
