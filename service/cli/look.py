@@ -94,6 +94,7 @@ def export(
         str | None, typer.Option(help="Optuna storage URL, for --format optuna.")
     ] = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
 ) -> None:
     """Export tables for pandas, or a study for optuna-dashboard."""
     from trainers.errors import ConfigError, nearest
@@ -101,10 +102,11 @@ def export(
     with open_ledger(ledger) as opened:
         if format_ == "optuna":
             url = storage or f"sqlite:///{out}.optuna.db"
-            typer.echo(f"study `{opened.export_optuna(search_id, url)}` in {url}")
+            study = opened.export_optuna(search_id, url)
+            emit(as_json, {"study": study, "storage": url}, f"study `{study}` in {url}")
         elif format_ in TABLES:
             opened.export(search_id, out, TABLES[format_])
-            typer.echo(f"tables in {out}")
+            emit(as_json, {"folder": str(out)}, f"tables in {out}")
         else:
             raise ConfigError(
                 f"`--format` must be parquet, csv or optuna, but got {format_!r}"
@@ -135,6 +137,7 @@ def predict(
         typer.Option(help="Predict so often with dropout on, and add how far passes spread."),
     ] = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
 ) -> None:
     """Predict new rows with a search's winner."""
     import pandas as pd
@@ -147,11 +150,14 @@ def predict(
         predictions = pd.DataFrame({"prediction": list(model.predict(read_features(data)))})
     else:
         predictions = spread_frame(model.predict_spread(read_features(data), passes), model.task)
-    if out is None:
-        typer.echo(predictions.to_csv(index=False), nl=False)
-    else:
+    if out is not None:
         predictions.to_csv(out, index=False)
-        typer.echo(f"{len(predictions)} predictions in {out}")
+        emit(as_json, {"rows": len(predictions), "file": str(out)},
+             f"{len(predictions)} predictions in {out}")  # fmt: skip
+    elif as_json:
+        emit(True, predictions.to_dict("records"))
+    else:
+        typer.echo(predictions.to_csv(index=False), nl=False)
 
 
 def spread_frame(spread: Spread, task: str) -> pd.DataFrame:

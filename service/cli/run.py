@@ -141,11 +141,14 @@ def extend(
     _finish(result, as_json)
 
 
-def stop(search_id: IdArgument, ledger: LedgerOption = DEFAULT_LEDGER) -> None:
+def stop(
+    search_id: IdArgument, ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False
+) -> None:
     """Ask a running search to finish its epoch, save and end; it can be resumed."""
     from service import api
 
-    typer.echo(api.stop(search_id, ledger=ledger))
+    answer = api.stop(search_id, ledger=ledger)
+    emit(as_json, {"search": search_id, "answer": answer}, answer)
 
 
 def _finish(result: SearchResult, as_json: bool) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("search.yaml"),
+    as_json: JsonOption = False,
 ) -> None:
     """Write a commented spec to start from."""
     from importlib.resources import files
@@ -25,7 +26,8 @@ def init(
         raise ConfigError(f"`{path}` exists and is not overwritten; name another file")
     text = files("search_spaces").joinpath("template.yaml").read_text(encoding="utf-8")
     path.write_text(text, encoding="utf-8")
-    typer.echo(f"wrote {path}; edit it, then:  isoflop check {path}  and  isoflop search {path}")
+    next_step = f"edit it, then:  isoflop check {path}  and  isoflop search {path}"
+    emit(as_json, {"file": str(path)}, f"wrote {path}; {next_step}")
 
 
 def check(

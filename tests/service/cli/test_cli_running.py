@@ -69,6 +69,20 @@ def test_list_and_show_and_compare_have_json(folder):
     assert json.loads(energy.stdout)
 
 
+def test_every_answer_has_json(folder):
+    rows = "\n".join([",".join(f"pixel{i}" for i in range(64)), ",".join(["0"] * 64)])
+    (folder / "rows.csv").write_text(rows)
+    for arguments in (
+        ["init", "new.yaml"],
+        ["stop", "small-1"],
+        ["export", "small-1", "--out", "json-tables"],
+        ["predict", "small-1", "rows.csv"],
+    ):
+        done = isoflop(*arguments, "--json", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)
+
+
 def test_report_is_written_again(folder):
     done = isoflop("report", "small-1", "--out", "again", cwd=folder)
     assert done.returncode == 0, done.stderr
