@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 from service.ledger.records import TrialRecord
+from service.search.conductor import TERMINAL
 from service.search.context import SearchContext
 from service.search.measure import mean_values, metrics_at, values_of
 
 Values = dict[int, tuple[float, ...]]
 """Lowest trial id of a configuration -> the objectives' values, meaned over its seeds."""
-ENDED = {"complete", "pruned", "diverged", "failed", "infeasible", "stopped"}
 
 
 class Bar:
@@ -52,7 +52,7 @@ class Bar:
                 return None
             reached = [trial for trial in trials if trial.epochs_done >= epoch]
             values = group_values(self._context, reached, epoch)
-            if any(trial.state not in ENDED for trial in trials):
+            if any(trial.state not in TERMINAL for trial in trials):
                 return values
             self._kept[batch, epoch] = values
         return self._kept[batch, epoch]
