@@ -1,0 +1,1 @@
+"""Jobs: what the service runs for its users on a Ray cluster."""
