@@ -96,6 +96,8 @@ class LedgerSettings(Section):
 class KeepSettings(Section):
     """What `isoflop gc` leaves of ended searches' checkpoints."""
 
+    checkpoints: Literal["best_and_last"] = "best_and_last"
+    """Of each trial, while its search runs and after: its best and its last state."""
     days: Positive | None = None
     """Checkpoints of searches that ended longer ago go; None: they stay."""
     max_gb: Positive | None = None
