@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from service.ledger import migrate
+from service.ledger.browse import BrowseStore
 from service.ledger.energy_rows import EnergyStore
 from service.ledger.engine import explained, make_engine, parse_url, shown
 from service.ledger.export import ExportStore
@@ -14,7 +15,7 @@ from service.ledger.messages import MessageStore
 from trainers.errors import LedgerError
 
 
-class Ledger(ExportStore, MessageStore, EnergyStore):
+class Ledger(BrowseStore, ExportStore, MessageStore, EnergyStore):
     """Everything about all searches, in one SQLite file or PostgreSQL database.
 
     Data persistence: each call that writes is one transaction, and is durable when it returns
