@@ -7,6 +7,7 @@
     │   └── SiteError                 country, PUE or price is missing or misspelt
     ├── CheckpointError               a checkpoint is truncated, altered or of another model
     ├── LedgerError                   the ledger cannot be opened, or is of a newer schema
+    │   ├── MissingError              the ledger has no row of that id
     │   └── ChangedError              code or versions changed since the search began
     ├── MeterError                    the energy meter cannot be trusted
     ├── RecipeStopped                 the recipe's first checks failed; exit code 4
@@ -44,6 +45,10 @@ class CheckpointError(IsoflopError):
 
 class LedgerError(IsoflopError):
     """The ledger cannot be opened, or is of a newer schema."""
+
+
+class MissingError(LedgerError):
+    """The ledger has no row of that id."""
 
 
 class ChangedError(LedgerError):

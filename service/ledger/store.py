@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, Connection, Engine, RowMapping
 
 from service.ledger.engine import explained
 from service.ledger.schema import searches
-from trainers.errors import LedgerError
+from trainers.errors import LedgerError, MissingError
 
 _CHUNK = 5_000  # ids per IN (...): well under what both databases take as parameters
 
@@ -62,12 +62,12 @@ class Store:
             raise missing("search", search_id, list(found))
 
 
-def missing(kind: str, key: object, existing: Sequence[object]) -> LedgerError:
+def missing(kind: str, key: object, existing: Sequence[object]) -> MissingError:
     """Return the error for an id that is not there, naming those that are."""
     names = ", ".join(str(name) for name in existing[:20])
     more = f" and {len(existing) - 20} more" if len(existing) > 20 else ""
     known = f"it has {names}{more}" if existing else f"it has no {kind} yet"
-    return LedgerError(f"the ledger has no {kind} {str(key)!r}; {known}")
+    return MissingError(f"the ledger has no {kind} {str(key)!r}; {known}")
 
 
 def insert_new(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
