@@ -7,15 +7,28 @@ from types import TracebackType
 from typing import Self
 
 from service.ledger import migrate
+from service.ledger.audit import AuditStore
 from service.ledger.browse import BrowseStore
 from service.ledger.energy_rows import EnergyStore
 from service.ledger.engine import explained, make_engine, parse_url, shown
 from service.ledger.export import ExportStore
+from service.ledger.job_logs import JobLogStore
+from service.ledger.jobs import JobStore
 from service.ledger.messages import MessageStore
+from service.ledger.users import UserStore
 from trainers.errors import LedgerError
 
 
-class Ledger(BrowseStore, ExportStore, MessageStore, EnergyStore):
+class Ledger(
+    BrowseStore,
+    ExportStore,
+    MessageStore,
+    EnergyStore,
+    UserStore,
+    JobStore,
+    JobLogStore,
+    AuditStore,
+):
     """Everything about all searches, in one SQLite file or PostgreSQL database.
 
     Data persistence: each call that writes is one transaction, and is durable when it returns

@@ -8,10 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
 
 from service.ledger.engine import shown
-from service.ledger.schema import metadata
+from service.ledger.service_schema import metadata
 from trainers.errors import LedgerError
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in `migrations/versions`, known here so that opening needs no Alembic."""
 
 VERSION_TABLE = "isoflop_revision"

@@ -46,6 +46,8 @@ class SearchRecord:
     test_looks: int
     """How often the test rows were looked at."""
     out_dir: str | None
+    owner: str | None = None
+    """The user of the service who asked for it; None: it was run from the command line."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,11 +30,13 @@ from service.ledger.codec import COMMON_METRICS
 metadata = MetaData()
 
 
-def _json() -> JSON:
+def json_column() -> JSON:
+    """Return the type of a column that holds plain values."""
     return JSON(none_as_null=True)
 
 
-def _key(name: str, kind: type[Text] | type[Integer] = Text) -> Column[Any]:
+def key_column(name: str, kind: type[Text] | type[Integer] = Text) -> Column[Any]:
+    """Return a column of a primary key that the database does not count up by itself."""
     return Column(name, kind, primary_key=True, autoincrement=False)
 
 
@@ -42,7 +44,8 @@ def _search() -> Column[str]:
     return Column("search_id", Text, ForeignKey("searches.search_id"), primary_key=True)
 
 
-def _of_trial() -> ForeignKeyConstraint:
+def of_trial() -> ForeignKeyConstraint:
+    """Return the key of a row that belongs to a trial."""
     return ForeignKeyConstraint(["search_id", "trial_id"], ["trials.search_id", "trials.trial_id"])
 
 
@@ -60,36 +63,39 @@ searches = Table(
     Column("number", Integer, nullable=False),
     Column("kind", Text, nullable=False),
     Column("project", Text, nullable=False),
-    Column("spec", _json(), nullable=False),
+    Column("spec", json_column(), nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("mode", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("created_unix_s", Double, nullable=False),
     Column("finished_unix_s", Double),
-    Column("versions", _json(), nullable=False),
+    Column("versions", json_column(), nullable=False),
     Column("code_fingerprint", Text, nullable=False),
     Column("test_looks", Integer, nullable=False),
     Column("stop_requested", Boolean, nullable=False),
     Column("out_dir", Text),
+    Column("owner", Text),
     UniqueConstraint("name", "number", name="one_search_per_name_and_number"),
+    Index("searches_by_time", "created_unix_s", "search_id"),
+    Index("searches_by_owner", "owner", "created_unix_s", "search_id"),
 )
 
 rounds = Table(
     "rounds",
     metadata,
     _search(),
-    _key("round", Integer),
+    key_column("round", Integer),
     Column("kind", Text, nullable=False),
     Column("sampler", Text, nullable=False),
     Column("sampler_reason", Text, nullable=False),
-    Column("space", _json(), nullable=False),
-    Column("reasons", _json(), nullable=False),
+    Column("space", json_column(), nullable=False),
+    Column("reasons", json_column(), nullable=False),
     Column("epochs", Integer, nullable=False),
     Column("planned_trials", Integer, nullable=False),
     Column("state", Text, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("outcome", _json(), nullable=False),
+    Column("outcome", json_column(), nullable=False),
     Column("started_unix_s", Double),
     Column("finished_unix_s", Double),
 )
@@ -98,12 +104,12 @@ trials = Table(
     "trials",
     metadata,
     _search(),
-    _key("trial_id", Integer),
+    key_column("trial_id", Integer),
     Column("round", Integer, nullable=False),
     Column("batch", Integer, nullable=False),
     Column("role", Text, nullable=False),
-    Column("config", _json(), nullable=False),
-    Column("params", _json(), nullable=False),
+    Column("config", json_column(), nullable=False),
+    Column("params", json_column(), nullable=False),
     Column("config_id", Text, nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("horizon_epochs", Integer, nullable=False),
@@ -111,8 +117,8 @@ trials = Table(
     Column("state", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("parent_trial", Integer),
-    Column("metrics", _json(), nullable=False),
-    Column("sampler_attrs", _json(), nullable=False),
+    Column("metrics", json_column(), nullable=False),
+    Column("sampler_attrs", json_column(), nullable=False),
     Column("num_params", BigInteger),
     Column("flops_per_epoch", Double),
     Column("stopped_early", Boolean, nullable=False),
@@ -124,12 +130,12 @@ segments = Table(
     "segments",
     metadata,
     _search(),
-    _key("segment_id"),
+    key_column("segment_id"),
     Column("position", Integer, nullable=False),
     Column("round", Integer, nullable=False),
     Column("batch", Integer, nullable=False),
     Column("rung", Integer, nullable=False),
-    Column("trial_ids", _json(), nullable=False),
+    Column("trial_ids", json_column(), nullable=False),
     Column("stop_epoch", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("state", Text, nullable=False),
@@ -142,10 +148,10 @@ segments = Table(
 borders = Table(  # which borders are already in: what makes applying one twice harmless
     "borders",
     metadata,
-    _key("search_id"),
-    _key("segment_id"),
-    _key("attempt", Integer),
-    _key("sequence", Integer),
+    key_column("search_id"),
+    key_column("segment_id"),
+    key_column("attempt", Integer),
+    key_column("sequence", Integer),
     _of_segment(),
     sqlite_with_rowid=False,
 )
@@ -153,31 +159,31 @@ borders = Table(  # which borders are already in: what makes applying one twice 
 epochs = Table(
     "epochs",
     metadata,
-    _key("search_id"),
-    _key("trial_id", Integer),
-    _key("epoch", Integer),
+    key_column("search_id"),
+    key_column("trial_id", Integer),
+    key_column("epoch", Integer),
     Column("attempt", Integer, nullable=False),
     Column("status", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("busy_s", Double, nullable=False),
     *(Column(name, Double) for name in COMMON_METRICS),
-    Column("extras", _json()),
-    _of_trial(),
+    Column("extras", json_column()),
+    of_trial(),
     sqlite_with_rowid=False,
 )
 
 checkpoints = Table(
     "checkpoints",
     metadata,
-    _key("search_id"),
-    _key("trial_id", Integer),
-    _key("epoch", Integer),
+    key_column("search_id"),
+    key_column("trial_id", Integer),
+    key_column("epoch", Integer),
     Column("attempt", Integer, nullable=False),
     Column("path", Text, nullable=False),
     Column("lane", Integer, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("num_bytes", BigInteger, nullable=False),
-    _of_trial(),
+    of_trial(),
     sqlite_with_rowid=False,
 )
 
@@ -185,23 +191,23 @@ plans = Table(
     "plans",
     metadata,
     _search(),
-    _key("signature"),
-    Column("plan", _json(), nullable=False),
+    key_column("signature"),
+    Column("plan", json_column(), nullable=False),
 )
 
 usage = Table(
     "usage",
     metadata,
-    _key("search_id"),
-    _key("segment_id"),
-    _key("attempt", Integer),
-    _key("sequence", Integer),
-    _key("item", Integer),
+    key_column("search_id"),
+    key_column("segment_id"),
+    key_column("attempt", Integer),
+    key_column("sequence", Integer),
+    key_column("item", Integer),
     Column("host", Text, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("started_s", Double, nullable=False),
     Column("ended_s", Double, nullable=False),
-    Column("trial_busy_s", _json(), nullable=False),
+    Column("trial_busy_s", json_column(), nullable=False),
     Column("padding_s", Double, nullable=False),
     Column("device", Text, nullable=False),
     _of_segment(),
@@ -211,7 +217,7 @@ spans = Table(
     "spans",
     metadata,
     _search(),
-    _key("span", Integer),
+    key_column("span", Integer),
     Column("host", Text, nullable=False),
     Column("boot_id", Text, nullable=False),
     Column("pid", Integer, nullable=False),
@@ -223,14 +229,14 @@ spans = Table(
 energy_windows = Table(  # of the host, not of a search: two searches share them
     "energy_windows",
     metadata,
-    _key("host"),
-    _key("boot_id"),
-    _key("meter_epoch"),
-    _key("seq", Integer),
+    key_column("host"),
+    key_column("boot_id"),
+    key_column("meter_epoch"),
+    key_column("seq", Integer),
     Column("started_s", Double, nullable=False),
     Column("ended_s", Double, nullable=False),
     Column("started_unix_s", Double, nullable=False),
-    Column("payload", _json(), nullable=False),
+    Column("payload", json_column(), nullable=False),
     Index("windows_by_time", "host", "boot_id", "ended_s"),
 )
 
@@ -241,6 +247,6 @@ events = Table(
     Column("search_id", Text, ForeignKey("searches.search_id"), nullable=False),
     Column("unix_s", Double, nullable=False),
     Column("kind", Text, nullable=False),
-    Column("payload", _json(), nullable=False),
+    Column("payload", json_column(), nullable=False),
     Index("events_by_kind", "search_id", "kind", "event_id"),
 )

@@ -12,7 +12,9 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from service.ledger.records import EventRecord, RoundRecord, SearchRecord
 from service.ledger.schema import events, rounds, searches, spans
+from service.ledger.service_schema import jobs
 from service.ledger.store import Store, check_columns, insert_if_new, record_of, row_of, upsert
+from trainers.errors import LedgerError
 
 _MAX_NAME_LENGTH = 60
 
@@ -38,10 +40,18 @@ class SearchStore(Store):
         versions: Mapping[str, str] | None = None,
         code_fingerprint: str = "",
         out_dir: str | None = None,
+        owner: str | None = None,
+        of_job: tuple[str, int] | None = None,
     ) -> SearchRecord:
         """Add a search under the first number that is free for its name, and return it.
 
         Durable when the call returns; two processes that create `demo` get `demo-1` and `demo-2`.
+        With `of_job` (a job's id and attempt) the job is told its search in the same transaction,
+        so that a driver that is killed in between does not leave a search that nobody knows.
+
+        Raises:
+            LedgerError: the job has a search already, or another attempt of it has begun.
+
         """
         row: dict[str, Any] = {
             "name": file_name(name),
@@ -58,13 +68,14 @@ class SearchStore(Store):
             "test_looks": 0,
             "stop_requested": False,
             "out_dir": out_dir,
+            "owner": owner,
         }
         search_id = None
         while search_id is None:  # PostgreSQL: another process may take the number just now
-            search_id = self._insert_search(row)
+            search_id = self._insert_search(row, of_job)
         return self.search(search_id)
 
-    def _insert_search(self, row: Mapping[str, Any]) -> str | None:
+    def _insert_search(self, row: Mapping[str, Any], of_job: tuple[str, int] | None) -> str | None:
         with self._writing() as connection:
             taken = set(
                 connection.execute(
@@ -74,7 +85,11 @@ class SearchStore(Store):
             number = next(n for n in range(1, len(taken) + 2) if n not in taken)
             search_id = f"{row['name']}-{number}"
             numbered = {**row, "number": number, "search_id": search_id}
-            return search_id if insert_if_new(connection, searches, numbered) else None
+            if not insert_if_new(connection, searches, numbered):
+                return None
+            if of_job is not None:
+                _tell_job(connection, of_job, search_id)
+            return search_id
 
     def search(self, search_id: str) -> SearchRecord:
         """Return one search.
@@ -175,6 +190,20 @@ class SearchStore(Store):
             self._require_search(connection, search_id)
             rows = connection.execute(query.order_by(events.c.event_id)).mappings()
             return [record_of(EventRecord, row) for row in rows]
+
+
+def _tell_job(connection: Connection, of_job: tuple[str, int], search_id: str) -> None:
+    job_id, attempt = of_job
+    told = connection.execute(
+        sa.update(jobs)
+        .where(jobs.c.job_id == job_id, jobs.c.attempt == attempt, jobs.c.search_id.is_(None))
+        .values(search_id=search_id)
+    )
+    if not told.rowcount:
+        raise LedgerError(
+            f"a search is made once for each job, but attempt {attempt} of job {job_id} is not "
+            "the one that may make it; another driver has taken over, so this one must end"
+        )
 
 
 def _of(table: sa.Table, search_id: str) -> sa.Update:

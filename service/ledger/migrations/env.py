@@ -3,7 +3,7 @@
 from alembic import context
 
 from service.ledger.migrate import VERSION_TABLE
-from service.ledger.schema import metadata
+from service.ledger.service_schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
