@@ -9,6 +9,8 @@
     ├── LedgerError                   the ledger cannot be opened, or is of a newer schema
     │   ├── MissingError              the ledger has no row of that id
     │   └── ChangedError              code or versions changed since the search began
+    ├── ClusterError                  the Ray cluster does not answer, or refused a job
+    ├── JobError                      what is asked of a job does not fit its state
     ├── MeterError                    the energy meter cannot be trusted
     ├── RecipeStopped                 the recipe's first checks failed; exit code 4
     └── WorkerError                   a worker died or raised more often than is retried
@@ -53,6 +55,14 @@ class MissingError(LedgerError):
 
 class ChangedError(LedgerError):
     """Code or library versions changed since the search began."""
+
+
+class ClusterError(IsoflopError):
+    """The Ray cluster does not answer, or refused a job."""
+
+
+class JobError(IsoflopError):
+    """What is asked of a job does not fit its present state."""
 
 
 class MeterError(IsoflopError):

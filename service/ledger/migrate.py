@@ -7,8 +7,9 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
 
+import service.ledger.service_schema  # noqa: F401 - its tables belong to the schema
 from service.ledger.engine import shown
-from service.ledger.service_schema import metadata
+from service.ledger.schema import metadata
 from trainers.errors import LedgerError
 
 HEAD = "0002"

@@ -1,7 +1,4 @@
-"""The ledger's tables of the service: users, jobs and their logs, the audit.
-
-`metadata` is that of all tables: whoever needs the whole schema imports it from here.
-"""
+"""The ledger's tables of the service: users, jobs and their logs, the audit."""
 
 from __future__ import annotations
 

@@ -9,12 +9,12 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import RowMapping
 
-from service.jobs.records import ROLES, Quota, SessionRecord, TokenRecord, UserRecord
+from service.jobs.records import ROLES, Quota, Role, SessionRecord, TokenRecord, UserRecord
 from service.ledger.service_schema import tokens, users, web_sessions
 from service.ledger.store import Store, check_columns, insert_if_new, missing, record_of, row_of
 from trainers.errors import ConfigError, nearest
@@ -53,7 +53,7 @@ class UserStore(Store):
         """
         record = UserRecord(
             user_id=user_id,
-            role=role,  # type: ignore[arg-type] - checked in the next line
+            role=cast(Role, role),  # checked in the next statement
             projects=tuple(projects),
             quota=quota or Quota(),
             created_unix_s=time.time(),

@@ -2,8 +2,9 @@
 
 from alembic import context
 
+import service.ledger.service_schema  # noqa: F401 - its tables belong to the schema
 from service.ledger.migrate import VERSION_TABLE
-from service.ledger.service_schema import metadata
+from service.ledger.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
