@@ -13,6 +13,8 @@ from typing import Any, Generic, Literal, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from service.jobs.records import UserRecord
+from service.ledger.access import readable
 from service.ledger.codec import COMMON_METRICS, StoredMapping
 from service.ledger.json_values import number_of, text_of
 from service.ledger.records import SearchRecord, TrialRecord
@@ -61,7 +63,7 @@ class BrowseStore(Store):
     def page_searches(
         self,
         *,
-        readable: sa.ColumnElement[bool] | None = None,
+        readable_by: UserRecord | None = None,
         kinds: Collection[str] | None = None,
         states: Collection[str] | None = None,
         project: str | None = None,
@@ -72,7 +74,7 @@ class BrowseStore(Store):
         """Return searches, newest first.
 
         Args:
-            readable: what the reader may see; None: everything.
+            readable_by: that this user may read; None: all.
             kinds: `search`, `study`.
             states: of SearchRecord.state.
             project: exactly this project.
@@ -91,8 +93,6 @@ class BrowseStore(Store):
         for column, values in ((searches.c.kind, kinds), (searches.c.state, states)):
             if values is not None:
                 query = query.where(column.in_(list(values)))
-        if readable is not None:
-            query = query.where(readable)
         if project is not None:
             query = query.where(searches.c.project == project)
         if text:
@@ -108,6 +108,7 @@ class BrowseStore(Store):
             )
         order = (searches.c.created_unix_s.desc(), searches.c.search_id.desc())
         with self._reading() as connection:
+            query = query.where(readable(connection, searches, readable_by))
             rows = connection.execute(query.order_by(*order).limit(_page_size(limit) + 1))
             found = [record_of(SearchRecord, row) for row in rows.mappings()]
         items = found[:limit]
@@ -117,12 +118,11 @@ class BrowseStore(Store):
             next=(items[-1].created_unix_s, items[-1].search_id) if more else None,
         )
 
-    def count_searches(self, readable: sa.ColumnElement[bool] | None = None) -> dict[str, int]:
-        """Return the number of searches by state."""
+    def count_searches(self, readable_by: UserRecord | None = None) -> dict[str, int]:
+        """Return the number of searches by state, of those that a user may read."""
         query = sa.select(searches.c.state, sa.func.count()).group_by(searches.c.state)
-        if readable is not None:
-            query = query.where(readable)
         with self._reading() as connection:
+            query = query.where(readable(connection, searches, readable_by))
             return {state: count for state, count in connection.execute(query)}
 
     def count_trials(self, search_ids: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -150,6 +150,15 @@ class BrowseStore(Store):
                 if kwh is not None:
                     used[search_id] = max(used.get(search_id, 0.0), float(kwh))
         return used
+
+    def total_kwh(self) -> float:
+        """Return the energy of all searches until their last finished round, in kWh."""
+        with self._reading() as connection:
+            kwh = number_of(connection, rounds.c.outcome, "own_kwh_at_end")
+            latest = (
+                sa.select(sa.func.max(kwh).label("kwh")).group_by(rounds.c.search_id).subquery()
+            )
+            return float(connection.execute(sa.select(sa.func.sum(latest.c.kwh))).scalar() or 0.0)
 
     def best_value(self, search_id: str, metric: str, *, maximize: bool = False) -> float | None:
         """Return the best finite value of a metric among finished trials of the longest length."""

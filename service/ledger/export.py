@@ -75,9 +75,15 @@ class ExportStore(FrameStore):
         return search_id
 
 
-def _write(frame: pd.DataFrame, path: Path, format: str) -> Path:
+def storable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Turn mappings and lists inside cells into JSON text, which every format can hold."""
     for name in frame.columns[frame.dtypes == "object"]:
         frame[name] = [None if value is None else dumps(value) for value in frame[name]]
+    return frame
+
+
+def _write(frame: pd.DataFrame, path: Path, format: str) -> Path:
+    frame = storable(frame)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         if format == "csv":

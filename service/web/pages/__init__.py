@@ -1,0 +1,1 @@
+"""The dashboard: pages rendered on the server, and the small scripts that keep them live."""
