@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from service.api import SearchResult, extend, open_search, resume, run_search, stop
+    from service.client import AsyncClient, Client
     from service.ledger import Ledger
     from service.search.spec import SearchSpec
 
 __all__ = [
+    "AsyncClient",
+    "Client",
     "Ledger",
     "SearchResult",
     "SearchSpec",
@@ -25,6 +28,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "AsyncClient": "service.client",
+    "Client": "service.client",
     "Ledger": "service.ledger",
     "SearchSpec": "service.search.spec",
 }

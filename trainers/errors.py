@@ -13,6 +13,7 @@
     ├── JobError                      what is asked of a job does not fit its state
     ├── MeterError                    the energy meter cannot be trusted
     ├── RecipeStopped                 the recipe's first checks failed; exit code 4
+    ├── ServiceError                  a running service refused, or does not answer
     └── WorkerError                   a worker died or raised more often than is retried
 
 A message states the rule, the actual value and the next step.
@@ -71,6 +72,10 @@ class MeterError(IsoflopError):
 
 class RecipeStopped(IsoflopError):
     """The recipe's first checks failed, so searching would waste compute."""
+
+
+class ServiceError(IsoflopError):
+    """A running service refused what was asked, or does not answer."""
 
 
 class WorkerError(IsoflopError):

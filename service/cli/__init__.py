@@ -15,7 +15,9 @@ import typer
 import service.cli.examine as examine
 import service.cli.lecture as lecture
 import service.cli.look as look
+import service.cli.remote as remote
 import service.cli.run as run
+import service.cli.serve as serve
 import service.cli.start as start
 import service.cli.store as store
 from service.cli.failures import exit_code_of
@@ -42,6 +44,8 @@ for group, commands in (
     ("Run", (run.search, run.resume, run.extend, run.stop)),
     ("Look", (look.list_, look.show, look.report, look.compare, look.export, look.energy,
               look.predict)),
+    ("Service", (serve.serve, remote.submit, remote.jobs, remote.status, remote.logs,
+                 remote.fetch)),
     ("Examine", (examine.gradcheck, examine.tickets, examine.landscape, examine.compress)),
 ):  # fmt: skip
     for command in commands:

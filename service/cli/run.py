@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,12 +17,15 @@ from service.cli.options import (
     WorkersOption,
     emit,
 )
+from service.cli.remote import act_on_job, is_job
 from service.cli.start import print_plan
 
 if TYPE_CHECKING:
     from service.api import SearchResult
 
-IdArgument = Annotated[str, typer.Argument(help="A search's name, as `isoflop list` shows it.")]
+IdArgument = Annotated[
+    str, typer.Argument(help="A search, as `isoflop list` shows it; or a job of a service.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a value: --set optimizer.lr=0.1 (repeatable)."),
@@ -80,6 +83,9 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a search that was interrupted, stopped or killed; nothing is trained twice."""
+    if is_job(search_id):
+        act_on_job(search_id, "resume", as_json)
+        return
     from service import api
     from service.cli.live import display_for
 
@@ -123,6 +129,9 @@ def extend(
 
     With --trials N --space FILE: another round in the space of that file.
     """
+    if is_job(search_id):
+        act_on_job(search_id, "extend", as_json, **_extension(trials, epochs, space))
+        return
     from service import api
     from service.cli.live import display_for
 
@@ -145,10 +154,24 @@ def stop(
     search_id: IdArgument, ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False
 ) -> None:
     """Ask a running search to finish its epoch, save and end; it can be resumed."""
+    if is_job(search_id):
+        act_on_job(search_id, "stop", as_json)
+        return
     from service import api
 
     answer = api.stop(search_id, ledger=ledger)
     emit(as_json, {"search": search_id, "answer": answer}, answer)
+
+
+def _extension(trials: int | None, epochs: int | None, space: Path | None) -> dict[str, Any]:
+    """Return what is added, as the service takes it."""
+    more: dict[str, Any] = {"trials": trials, "epochs": epochs}
+    if space is not None:
+        from service.search.yaml_loading import read_yaml
+
+        mapping = read_yaml(space).mapping
+        more["space"] = mapping.get("space", mapping)
+    return {name: value for name, value in more.items() if value is not None}
 
 
 def _finish(result: SearchResult, as_json: bool) -> None:

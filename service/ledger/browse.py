@@ -342,4 +342,4 @@ def _follows(
     if value is None:
         return key.is_(None) & later
     beyond = key < value if descending else key > value
-    return beyond | ((key == value) & later) | key.is_(None)
+    return sa.or_(beyond, sa.and_(key == value, later), key.is_(None))

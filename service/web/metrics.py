@@ -51,8 +51,8 @@ def _samples(services: Services) -> Iterator[tuple[str, dict[str, str], float]]:
     for kind in ("wanted", "allowed", "busy"):
         total = sum(getattr(job, f"workers_{kind}") for job in live)
         yield "isoflop_job_workers", {"kind": kind}, total
-    for state, number in sorted(services.ledger.count_searches().items()):
-        yield "isoflop_searches", {"state": state}, number
+    for name, number in sorted(services.ledger.count_searches().items()):
+        yield "isoflop_searches", {"state": name}, number
     cluster = services.manager.cluster()
     yield "isoflop_cluster_up", {}, cluster.reachable
     for kind, value in (("all", cluster.cpus), ("free", cluster.free_cpus)):

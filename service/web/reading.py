@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, get_args
+from typing import Annotated, cast, get_args
 
 from fastapi import Path, Query
 
@@ -95,5 +95,5 @@ def conditions(where: Sequence[str] | None) -> list[Condition]:
                 f"{text[:60]!r}; e.g. metrics.val_error<=0.1"
             )
         field, operator, value = match.groups()
-        found.append(Condition(field=field, operator=operator, value=value))
+        found.append(Condition(field=field, operator=cast(Operator, operator), value=value))
     return found

@@ -108,7 +108,8 @@ class BodyLimit:
 
 
 async def _read(receive: Receive, max_bytes: int) -> bytes | None:
-    parts, size = [], 0
+    parts: list[bytes] = []
+    size = 0
     while True:
         message = await receive()
         if message["type"] != "http.request":

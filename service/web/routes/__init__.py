@@ -16,11 +16,20 @@ from service.web.routes import (
 )
 
 root_router = APIRouter()
-for module in (health, sign_in):
-    root_router.include_router(module.router)
+for router in (health.router, sign_in.router):
+    root_router.include_router(router)
 
 api_router = APIRouter()
-for module in (jobs, specs, searches, trials, energy, artifacts, cluster, reference):
-    api_router.include_router(module.router)
+for router in (
+    jobs.router,
+    specs.router,
+    searches.router,
+    trials.router,
+    energy.router,
+    artifacts.router,
+    cluster.router,
+    reference.router,
+):
+    api_router.include_router(router)
 
 __all__ = ["api_router", "root_router"]

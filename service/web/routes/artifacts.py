@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,8 +11,10 @@ from fastapi import APIRouter, Request
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel
+from starlette.background import BackgroundTask
 
 from service.ledger.records import SearchRecord
+from service.ledger.slices import copy_search
 from service.web.access import Asking
 from service.web.problems import not_found
 from service.web.reading import SearchId, search_for
@@ -78,6 +82,25 @@ def download(
     services = services_of(request)
     search_for(services, identity, search_id)
     return table_stream(services.ledger, search_id, table, format)
+
+
+@router.get(
+    "/searches/{search_id}/ledger",
+    summary="The search as a ledger of its own (SQLite)",
+    response_class=FileResponse,
+)
+def slice_of_ledger(request: Request, identity: Asking, search_id: SearchId) -> FileResponse:
+    """Return everything about the search, to be read by isoflop elsewhere."""
+    services = services_of(request)
+    search_for(services, identity, search_id)
+    folder = Path(tempfile.mkdtemp(prefix="isoflop-slice-"))
+    copy_search(services.ledger, search_id, folder / "ledger.db")
+    return FileResponse(
+        folder / "ledger.db",
+        media_type="application/vnd.sqlite3",
+        filename=f"{search_id}.db",
+        background=BackgroundTask(shutil.rmtree, folder, ignore_errors=True),
+    )
 
 
 def files_of(search: SearchRecord) -> list[Path]:

@@ -14,7 +14,6 @@ from service.web.reading import SearchId, search_for
 from service.web.services import services_of
 
 router = APIRouter(tags=["energy"])
-PARTS = ("node", "own", "trials", "padding", "overhead", "idle", "others", "gap", "wasted")
 
 
 class EnergyView(BaseModel):
@@ -35,7 +34,7 @@ def show(request: Request, identity: Asking, search_id: SearchId) -> EnergyView:
     search_for(services, identity, search_id)
     found = accounts(services.ledger, search_id)
     return EnergyView(
-        kwh={part: float(getattr(found, f"{part}_kwh")) for part in PARTS},
+        kwh={**found.parts_kwh(), "wasted": found.wasted_kwh},
         residual=plain(found.residual) or 0.0,
         measured_share=plain(found.measured_share),
         co2e_kg=services.site.co2e_kg(found.own_kwh),
