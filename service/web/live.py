@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +44,7 @@ class LiveFeeds:
         """How many streams are open."""
         return sum(topic.viewers for topic in self._topics.values())
 
-    async def watch(self, name: str, snapshot: Snapshot) -> AsyncIterator[str]:
+    async def watch(self, name: str, snapshot: Snapshot) -> AsyncGenerator[str]:
         """Yield a topic's state as JSON text: now, and whenever it has changed; "" keeps alive.
 
         Viewers of one name share one reader, which takes a snapshot in a thread every second and
@@ -93,7 +93,7 @@ async def _wait_for_change(topic: _Topic, seen: int) -> None:
         await asyncio.wait_for(changed(), KEEP_ALIVE_S)
 
 
-def event_stream(events: AsyncIterator[tuple[str, str, str]]) -> StreamingResponse:
+def event_stream(events: AsyncGenerator[tuple[str, str, str]]) -> StreamingResponse:
     """Answer with server-sent events.
 
     Args:
@@ -108,15 +108,17 @@ def event_stream(events: AsyncIterator[tuple[str, str, str]]) -> StreamingRespon
     )
 
 
-async def _encoded(events: AsyncIterator[tuple[str, str, str]]) -> AsyncIterator[str]:
+async def _encoded(events: AsyncGenerator[tuple[str, str, str]]) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
     ends_s = loop.time() + STREAM_LASTS_S
     yield "retry: 2000\n\n"
-    async for name, event_id, text in events:
-        if not text:
-            yield ": still here\n\n"
-        else:
-            lines = "".join(f"data: {line}\n" for line in text.split("\n"))
-            yield (f"id: {event_id}\n" if event_id else "") + f"event: {name}\n{lines}\n"
-        if loop.time() > ends_s:
-            return
+    async with aclosing(events):
+        async for name, event_id, text in events:
+            yield _event(name, event_id, text) if text else ": still here\n\n"
+            if loop.time() > ends_s:
+                return
+
+
+def _event(name: str, event_id: str, text: str) -> str:
+    lines = "".join(f"data: {line}\n" for line in text.split("\n"))
+    return (f"id: {event_id}\n" if event_id else "") + f"event: {name}\n{lines}\n"

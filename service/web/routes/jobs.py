@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
@@ -186,7 +186,7 @@ def log_stream(
 
 async def _log_events(
     services: Services, job_id: str, offset: int
-) -> AsyncIterator[tuple[str, str, str]]:
+) -> AsyncGenerator[tuple[str, str, str]]:
     while True:
         piece = await to_thread.run_sync(services.manager.log, job_id, offset)
         offset = piece.next_offset

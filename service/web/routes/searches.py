@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -104,11 +105,11 @@ def live(request: Request, identity: Asking, search_id: SearchId) -> StreamingRe
     return event_stream(_states(services, search_id))
 
 
-async def _states(services: Services, search_id: str) -> AsyncIterator[tuple[str, str, str]]:
-    async for text in services.feeds.watch(
-        f"search {search_id}", lambda: live_state(services, search_id)
-    ):
-        yield "state", "", text
+async def _states(services: Services, search_id: str) -> AsyncGenerator[tuple[str, str, str]]:
+    states = services.feeds.watch(f"search {search_id}", lambda: live_state(services, search_id))
+    async with aclosing(states):
+        async for text in states:
+            yield "state", "", text
 
 
 def live_state(services: Services, search_id: str) -> dict[str, Any]:
