@@ -12,6 +12,7 @@ import sys
 
 import typer
 
+import service.cli.books as books
 import service.cli.examine as examine
 import service.cli.lecture as lecture
 import service.cli.look as look
@@ -42,7 +43,7 @@ data_app = typer.Typer(
 for group, commands in (
     ("Start", (start.init, start.check, start.catalog, start.doctor)),
     ("Run", (run.search, run.resume, run.extend, run.stop)),
-    ("Look", (look.list_, look.show, look.report, look.compare, look.export, look.energy,
+    ("Look", (look.list_, look.show, look.report, look.compare, look.export, books.energy,
               look.predict)),
     ("Service", (serve.serve, remote.submit, remote.jobs, remote.status, remote.logs,
                  remote.fetch)),
@@ -53,6 +54,13 @@ for group, commands in (
 data_app.command("add")(store.add)
 data_app.command("list")(store.list_)
 app.add_typer(data_app, rich_help_panel="Start")
+factors_app = typer.Typer(
+    name="factors", help="Carbon factors and PUE of sites, with their dates.", no_args_is_help=True
+)
+factors_app.command("add")(books.add_factor)
+factors_app.command("end")(books.end_factor)
+factors_app.command("list")(books.list_factors)
+app.add_typer(factors_app, rich_help_panel="Look")
 lecture_app = typer.Typer(
     name="lecture", help="The lecture's figures and tables, run again.", no_args_is_help=True
 )

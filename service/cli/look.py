@@ -114,18 +114,6 @@ def export(
             )
 
 
-def energy(
-    search_id: IdArgument, ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False
-) -> None:
-    """Show where a search's energy went, and by what it was measured or estimated."""
-    from service.report.terminal import energy_table
-
-    with open_ledger(ledger) as opened:
-        opened.search(search_id)
-        data, picture = energy_table(opened, search_id)
-        emit(as_json, data, picture)
-
-
 def predict(
     search_id: IdArgument,
     data: Annotated[Path, typer.Argument(help="Rows to predict: .csv, .parquet or .npz.")],

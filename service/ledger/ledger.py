@@ -8,6 +8,7 @@ from typing import Self
 
 from service.ledger import migrate
 from service.ledger.audit import AuditStore
+from service.ledger.books import BookStore
 from service.ledger.browse import BrowseStore
 from service.ledger.energy_rows import EnergyStore
 from service.ledger.engine import explained, make_engine, parse_url, shown
@@ -20,6 +21,7 @@ from trainers.errors import LedgerError
 
 
 class Ledger(
+    BookStore,
     BrowseStore,
     ExportStore,
     MessageStore,

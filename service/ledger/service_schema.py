@@ -129,3 +129,31 @@ trial_stops = Table(
     Column("unix_s", Double, nullable=False),
     of_trial(),
 )
+
+factors = Table(
+    "factors",
+    metadata,
+    key_column("site"),
+    key_column("basis"),
+    Column("valid_from_unix_s", Double, primary_key=True, autoincrement=False),
+    Column("valid_to_unix_s", Double),
+    Column("hosts", Text, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("added_by", Text, nullable=False),
+    Column("added_unix_s", Double, nullable=False),
+)
+
+statements = Table(
+    "statements",
+    metadata,
+    key_column("name"),
+    key_column("edition", Integer),
+    Column("content", json_column(), nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("difference", json_column(), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("published_unix_s", Double, nullable=False),
+    Column("published_by", Text, nullable=False),
+)
