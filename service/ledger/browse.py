@@ -233,6 +233,20 @@ class BrowseStore(Store):
             )
             return list(connection.execute(query.order_by(trials.c.trial_id)).scalars())
 
+    def trial_values(
+        self, search_id: str, conditions: Sequence[Condition], metric: str
+    ) -> list[tuple[int, float | None]]:
+        """Return (trial_id, final value of a metric) of the trials that meet the conditions."""
+        with self._reading() as connection:
+            self._require_search(connection, search_id)
+            value = number_of(connection, trials.c.metrics, metric)
+            query = sa.select(trials.c.trial_id, value).where(
+                trials.c.search_id == search_id,
+                *(_condition(connection, condition) for condition in conditions),
+            )
+            rows = connection.execute(query.order_by(trials.c.trial_id))
+            return [(trial_id, found) for trial_id, found in rows]
+
     def curve_points(
         self, search_id: str, trial_ids: Sequence[int], metric: str, *, max_points: int = 200
     ) -> dict[int, list[tuple[int, float]]]:

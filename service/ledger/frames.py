@@ -12,6 +12,7 @@ from service.ledger.curves import CurveStore
 from service.ledger.schema import epochs
 from service.ledger.searches import SearchStore
 from service.ledger.segments import SegmentStore
+from service.ledger.store import chunks
 from service.ledger.trials import TrialStore
 
 if TYPE_CHECKING:
@@ -67,31 +68,33 @@ _SEGMENT_FIELDS = (
 class FrameStore(SearchStore, TrialStore, SegmentStore, CurveStore):
     """Frames of one search. Integers stay integers, with `<NA>` where one is missing."""
 
-    def trials_frame(self, search_id: str) -> pd.DataFrame:
-        """Return one row per trial.
+    def trials_frame(self, search_id: str, trial_ids: Iterable[int] | None = None) -> pd.DataFrame:
+        """Return one row per trial, of all or of those that are named.
 
         Searched values are columns `param.<path>`, final metrics columns of their own name.
         """
-        records = self.trials(search_id)
+        records = self.trials(search_id, trial_ids=trial_ids)
         rows = [{name: getattr(record, name) for name in _TRIAL_FIELDS} for record in records]
         frame = _frame(rows, _TRIAL_FIELDS).astype(_OPTIONAL_NUMBERS)
         params = _columns([record.params for record in records], prefix="param.")
         metrics = _columns([record.metrics for record in records])
         return _joined(frame, params, metrics)
 
-    def curves_frame(self, search_id: str) -> pd.DataFrame:
+    def curves_frame(self, search_id: str, trial_ids: Iterable[int] | None = None) -> pd.DataFrame:
         """Return one row per trial and epoch: trial_id, epoch, status, busy_s, then each metric."""
         import pandas as pd  # loaded late: reading a frame is the only thing that needs it
 
         columns = [epochs.c[name] for name in ("trial_id", "epoch", "status", "busy_s")]
         metrics = [epochs.c[name] for name in COMMON_METRICS]
+        query = sa.select(*columns, *metrics, epochs.c.extras).where(
+            epochs.c.search_id == search_id
+        )
+        rows: list[Any] = []
         with self._reading() as connection:
             self._require_search(connection, search_id)
-            rows = connection.execute(
-                sa.select(*columns, *metrics, epochs.c.extras)
-                .where(epochs.c.search_id == search_id)
-                .order_by(epochs.c.trial_id, epochs.c.epoch)
-            ).all()
+            for part in chunks(trial_ids):
+                limited = query if part is None else query.where(epochs.c.trial_id.in_(part))
+                rows += connection.execute(limited.order_by(epochs.c.trial_id, epochs.c.epoch))
         names = [column.name for column in (*columns, *metrics)]
         frame = pd.DataFrame.from_records([tuple(row)[:-1] for row in rows], columns=names)
         frame = frame.astype(

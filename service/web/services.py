@@ -13,6 +13,7 @@ from service.energy import Site
 from service.jobs.settings import ServiceSettings
 from service.ledger import Ledger
 from service.ledger.records import SearchRecord
+from service.web.charts import ChartBoard
 
 if TYPE_CHECKING:
     from service.jobs.manager import JobManager
@@ -70,6 +71,7 @@ class Services:
     site: Site
     """Where the service stands: what CO2 on its pages is computed with."""
     best: BestValues = field(init=False)
+    charts: ChartBoard = field(init=False)
     total_kwh: Cached = field(init=False)
     started_unix_s: float = field(default_factory=time.time)
     _has_users: bool = False
@@ -77,6 +79,7 @@ class Services:
 
     def __post_init__(self) -> None:
         self.best = BestValues(self.ledger)
+        self.charts = ChartBoard(self.ledger, self.site)
         self.total_kwh = Cached(self.ledger.total_kwh, TOTAL_KNOWN_FOR_S)
 
     @property

@@ -1,16 +1,51 @@
-"""From a template and its values to a page."""
+"""From a template and its values to a page, for whoever is signed in."""
 
 from __future__ import annotations
 
+import time
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import quote
 
 import jinja2
-from fastapi import Request
+from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
+from starlette.responses import RedirectResponse
 
+from service.report.html import prose
 from service.report.numbers import duration, energy, mass, short
-from service.web.access import Identity
+from service.web.access import Identity, identify
+from service.web.pages import assets
+from service.web.services import services_of
+
+
+class SignInFirst(Exception):
+    """Nobody is signed in: the browser is sent to the sign-in page, and back afterwards."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(target)
+        self.target = target
+
+    def response(self) -> RedirectResponse:
+        """Return the redirect."""
+        return RedirectResponse(f"/sign-in?next={quote(self.target)}", status_code=303)
+
+
+def visitor(request: Request) -> Identity:
+    """Return who looks at a page.
+
+    Raises:
+        SignInFirst: nobody is signed in.
+
+    """
+    found = identify(request)
+    if found is None:
+        query = f"?{request.url.query}" if request.url.query else ""
+        raise SignInFirst(request.url.path + query)
+    return found
+
+
+Visitor = Annotated[Identity, Depends(visitor)]
 
 
 def render(
@@ -23,7 +58,13 @@ def render(
 ) -> HTMLResponse:
     """Fill a template; everything is escaped."""
     page = _environment().get_template(template)
-    text = page.render(path=request.url.path, identity=identity, **values)
+    text = page.render(
+        path=request.url.path,
+        identity=identity,
+        single_user=services_of(request).single_user,
+        assets=assets.version(),
+        **values,
+    )
     return HTMLResponse(text, status_code=status)
 
 
@@ -36,5 +77,20 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"duration": duration, "energy": energy, "mass": mass, "short": short}
+    environment.filters |= {
+        "ago": _ago,
+        "duration": duration,
+        "energy": energy,
+        "mass": mass,
+        "prose": prose,
+        "short": short,
+    }
     return environment
+
+
+def _ago(unix_s: float | None) -> str:
+    """Say how long ago something was."""
+    if unix_s is None:
+        return "–"
+    seconds = max(time.time() - unix_s, 0.0)
+    return "just now" if seconds < 5 else f"{duration(seconds)} ago"

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from service.web.routes import (
     artifacts,
+    charts,
     cluster,
     energy,
     health,
@@ -25,6 +26,7 @@ for router in (
     specs.router,
     searches.router,
     trials.router,
+    charts.router,
     energy.router,
     artifacts.router,
     cluster.router,
