@@ -37,13 +37,13 @@ def render(template: str, *, with_plotly: bool, **values: Any) -> str:
         undefined=jinja2.StrictUndefined,
         loader=jinja2.FunctionLoader(_read),
     )
-    environment.filters["prose"] = _prose
+    environment.filters["prose"] = prose
     page: str = environment.get_template(template).render(
         style=Markup(_read("report.css")),
         script=Markup(_read("report.js")),
         plotly=Markup(_plotly_js()) if with_plotly else "",
         colours=_json(COLOURS),
-        colour_css=Markup(_colour_css()),
+        colour_css=Markup(colour_css()),
         **values,
     )
     return page
@@ -94,7 +94,7 @@ def _cell(value: Any) -> str:
     return setting(value)
 
 
-def _prose(text: str, *, capital: bool = False) -> Markup:
+def prose(text: str, *, capital: bool = False) -> Markup:
     """Escape a sentence, set what stands in backticks as code, and make it start large."""
     pieces = [str(Markup.escape(piece)) for piece in str(text).split("`")]
     for i in range(1, len(pieces) - 1, 2):
@@ -109,7 +109,7 @@ def _json(value: Any) -> Markup:
     return Markup(json.dumps(value, allow_nan=False).replace("<", "\\u003c"))
 
 
-def _colour_css() -> str:
+def colour_css() -> str:
     light, dark = (
         "".join(f"--{name}:{colour};" for name, colour in COLOURS[scheme].items())
         for scheme in ("light", "dark")
