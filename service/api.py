@@ -11,6 +11,7 @@ from search_spaces import Space
 from service import report
 from service.ledger import Ledger
 from service.ledger.records import SearchRecord
+from service.search.allowance import Allowance
 from service.search.display import Display, Silent
 from service.search.extension import plan_extension
 from service.search.prepare import prepare
@@ -151,6 +152,10 @@ def run_search(
     out: str | Path | None = None,
     seed: int | None = None,
     display: Display | None = None,
+    allowance: Allowance | None = None,
+    folder: str | Path = "runs",
+    owner: str | None = None,
+    of_job: tuple[str, int] | None = None,
 ) -> SearchResult:
     """Run a search to its end.
 
@@ -159,19 +164,23 @@ def run_search(
         workers: processes to spread trials over; None: one per core. One needs no Ray.
         address: a Ray cluster to join.
         ledger: file or URL where everything is recorded.
-        out: folder of report and tables; None: `runs/<search id>`.
+        out: folder of report and tables; None: `<folder>/<search id>`.
         seed: seed of everything random; None: the spec's.
         display: who watches; None: nobody.
+        allowance: who says how many of the workers it may hold at a time; None: all.
+        folder: where searches have their folders.
+        owner: the user of a service whose search it is; None: nobody's.
+        of_job: id and attempt of the service's job that runs it.
 
     Raises:
         ConfigError: if the spec, the data or the site break a rule; nothing was started.
 
     """
-    parsed = prepare(_parsed(spec), out)
-    means = Workers(num=workers, address=address)
+    parsed = prepare(_parsed(spec), folder if out is None else out)
+    means = Workers(num=workers, address=address, allowance=allowance)
     means.check(parsed)
     with Ledger.open(str(ledger)) as opened:
-        record = _create(opened, parsed, out, seed)
+        record = _create(opened, parsed, out, seed, folder, owner, of_job)
         shown = display or Silent()
         _announce(shown, record, parsed)
         run_session(opened, record, parsed, means, shown)
@@ -179,7 +188,13 @@ def run_search(
 
 
 def _create(
-    ledger: Ledger, spec: SearchSpec, out: str | Path | None, seed: int | None
+    ledger: Ledger,
+    spec: SearchSpec,
+    out: str | Path | None,
+    seed: int | None,
+    folder: str | Path,
+    owner: str | None,
+    of_job: tuple[str, int] | None,
 ) -> SearchRecord:
     """Record a new search, which names its folder unless the user did."""
     record = ledger.create_search(
@@ -192,10 +207,12 @@ def _create(
         versions=versions(),
         code_fingerprint=code_fingerprint(),
         out_dir=None,
+        owner=owner,
+        of_job=of_job,
     )
-    folder = Path("runs") / record.search_id if out is None else Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    ledger.update_search(record.search_id, out_dir=str(folder.resolve()))
+    own = Path(folder) / record.search_id if out is None else Path(out)
+    own.mkdir(parents=True, exist_ok=True)
+    ledger.update_search(record.search_id, out_dir=str(own.resolve()))
     return ledger.search(record.search_id)
 
 
@@ -230,6 +247,7 @@ def resume(
     address: str | None = None,
     accept_changes: bool = False,
     display: Display | None = None,
+    allowance: Allowance | None = None,
 ) -> SearchResult:
     """Go on with a search that was interrupted, stopped or killed.
 
@@ -250,7 +268,8 @@ def resume(
         spec = SearchSpec.from_mapping(dict(record.spec))
         if opened.events(search_id, "extension"):
             spec = _without_limits(spec)
-        run_session(opened, record, spec, Workers(num=workers, address=address), shown)
+        means = Workers(num=workers, address=address, allowance=allowance)
+        run_session(opened, record, spec, means, shown)
     return SearchResult(search_id, str(ledger))
 
 
@@ -265,6 +284,7 @@ def extend(
     address: str | None = None,
     accept_changes: bool = False,
     display: Display | None = None,
+    allowance: Allowance | None = None,
 ) -> SearchResult:
     """Add to a search that ended: another round, another space, or more epochs for the best.
 
@@ -287,8 +307,8 @@ def extend(
         _check_unchanged(opened, record, accept_changes)
         opened.add_event(search_id, "extension", extension)
         shown = display or Silent()
-        workers_ = Workers(num=workers, address=address)
-        run_session(opened, record, _without_limits(spec), workers_, shown)
+        means = Workers(num=workers, address=address, allowance=allowance)
+        run_session(opened, record, _without_limits(spec), means, shown)
     return SearchResult(search_id, str(ledger))
 
 

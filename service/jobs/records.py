@@ -131,7 +131,7 @@ class JobRecord:
     webhook_url: str | None = None
     created_unix_s: float = 0.0
     queued_unix_s: float = 0.0
-    """When it was queued last: a retry goes to the end of its class."""
+    """Its place among equals; a retry keeps it."""
     started_unix_s: float | None = None
     stopping_unix_s: float | None = None
     finished_unix_s: float | None = None

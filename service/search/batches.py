@@ -111,8 +111,9 @@ def _decide(
     """Return {"pruned": trial id -> reason, "promoted": trial id -> reason}."""
     assert plan.halving is not None
     # Trials that were stopped at an earlier rung never reached this one: their values are of
-    # another length, and counting them would let everybody who is left go on.
-    standing = [trial for trial in trials if trial.state != "pruned"]
+    # another length, and counting them would let everybody who is left go on. So with those that
+    # a user stopped.
+    standing = [trial for trial in trials if trial.state not in ("pruned", "stopped")]
     values = group_values(context, standing, epoch)
     decisions = decide(
         values,
@@ -122,11 +123,11 @@ def _decide(
         pool=plan.bar.values(batch, epoch) if plan.bar else None,
         best_so_far=_restores_best(context, trials),
     )
-    leader_of = leaders(trials)
+    leader_of = leaders(standing)
     by_leader = {decision.trial_id: decision for decision in decisions}
     result: dict[str, dict[str, str]] = {"pruned": {}, "promoted": {}}
     for trial in trials:
-        decision = by_leader.get(leader_of[trial.trial_id])
+        decision = by_leader.get(leader_of.get(trial.trial_id, -1))
         if decision is None or trial.state in TERMINAL:
             continue
         stops = not decision.promote and not trial.stopped_early

@@ -36,14 +36,25 @@ class BudgetKeeper:
     reserve: float = 0.0
     """Share of every limit that is held back for the finalists, in [0, 1)."""
     _started_s: float = field(init=False)
+    _paused_s: float = field(init=False, default=0.0)
+    _paused_since_s: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._started_s = self.clock()
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the search began, over all its sessions."""
-        return self.spent_s + self.clock() - self._started_s
+        """Seconds since the search began, over all its sessions, without pauses."""
+        until_s = self.clock() if self._paused_since_s is None else self._paused_since_s
+        return self.spent_s + until_s - self._started_s - self._paused_s
+
+    def pause(self, paused: bool) -> None:
+        """Leave out the time from now on, or count it again; repeating it changes nothing."""
+        if paused and self._paused_since_s is None:
+            self._paused_since_s = self.clock()
+        elif not paused and self._paused_since_s is not None:
+            self._paused_s += self.clock() - self._paused_since_s
+            self._paused_since_s = None
 
     @property
     def limits_energy(self) -> bool:

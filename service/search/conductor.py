@@ -31,8 +31,11 @@ from service.search.context import SearchContext, Stopped
 from service.search.packer import pack
 from service.search.retry import RetryPolicy
 from service.search.segment import DAMAGED
+from service.search.steering import TrialStops
 
 POLL_S = 0.2
+LOOK_EVERY_S = 1.0
+"""How often the ledger is asked what others want of this search."""
 PENDING_POLL_S = 0.01
 """How often a sampler that is thinking is asked whether it is done."""
 ENDED = {"done", "split", "failed", "cancelled"}
@@ -88,6 +91,8 @@ class Conductor:
         self._began: dict[str, tuple[Began, float]] = {}
         self._plans = dict(context.ledger.plans(context.search_id))
         self._policy = RetryPolicy()
+        self._stops = TrialStops(context)
+        self._regrouping = False  # segments save, so that trials can be taken out of them
         self._stopping: Stopped | None = None
         self._last_look_s = 0.0
 
@@ -117,6 +122,8 @@ class Conductor:
             self._issue()
             if self._stopping is not None and not self._running:
                 raise self._stopping
+            if self._regrouping and not self._running:
+                self._regroup()
             if not self._flows and source.exhausted:
                 return
             waits_for_sampler = pending and not self._running
@@ -181,7 +188,7 @@ class Conductor:
         num_workers = self._context.executor.num_workers
         at_once = num_workers + (1 if num_workers > 1 else 0)
         for item in list(self._waiting):
-            if len(self._running) >= at_once or self._should_stop():
+            if len(self._running) >= at_once or self._regrouping or self._should_stop():
                 return
             if not self._waits_for_a_plan(item[1]):
                 self._waiting.remove(item)
@@ -241,9 +248,11 @@ class Conductor:
         if any(isinstance(message, Border) for message in messages):
             context.energy.mark()
         now = time.monotonic()
-        if now - self._last_look_s > 1.0:
+        if now - self._last_look_s > LOOK_EVERY_S:
             self._last_look_s = now
             context.energy.flush()
+            context.follow_allowance(len(self._running))
+            self._look_for_trial_stops()
             self._should_stop()
         context.display.tick(context)
 
@@ -273,6 +282,8 @@ class Conductor:
                 self._end(number, segment.segment_id, "done")
             elif isinstance(message, Failed):
                 self._retry(number, segment, message)
+            elif self._regrouping:
+                self._waiting.insert(0, (number, segment))
 
     def _end(self, number: int, segment_id: str, state: str) -> None:
         """Record a segment's end, forget it, and resume its flow if it was the last."""
@@ -342,9 +353,28 @@ class Conductor:
         """Look for a reason to end; at the first, nothing new starts and what runs saves."""
         if self._stopping is None:
             self._stopping = self._context.reason_to_stop()
-            if self._stopping is not None:
+            if self._stopping is not None and not self._regrouping:  # twice would lose the epoch
                 self._context.executor.interrupt()
         return self._stopping is not None
+
+    def _look_for_trial_stops(self) -> None:
+        """Stop trials that somebody asked to; the other trials of their segments go on.
+
+        Running segments finish their epoch and save, and are issued again without them. Packing
+        never changes a result, so the others give the numbers that they would have given.
+        """
+        if self._regrouping or self._stopping is not None:
+            return
+        segments = (segment for _, segment in self._running.values())
+        in_training = {trial_id for segment in segments for trial_id in segment.trial_ids}
+        if self._stops.mark(in_training):
+            self._regrouping = True
+            self._context.executor.interrupt()
+
+    def _regroup(self) -> None:
+        self._regrouping = False
+        self._stops.mark(frozenset())
+        self._context.executor.proceed()
 
 
 class Flows:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from service.ledger import Ledger
 from service.ledger.records import RoundState, SearchRecord, TrialRecord
+from service.search.allowance import Allowance
 from service.search.budget import BudgetKeeper
 from service.search.display import Display, Silent
 from service.search.executor import Executor
@@ -75,6 +76,8 @@ class SearchContext:
     display: Display = field(default_factory=Silent)
     evidence: Sequence[Told] = ()
     """Trials from elsewhere, told to samplers at equal length only."""
+    allowance: Allowance | None = None
+    """Who says how many workers the search may hold; None: it keeps all that it began with."""
     kept_bytes: int = 0
     """Size of the checkpoints that the last tidying kept."""
     batches_open: int = 2
@@ -192,10 +195,21 @@ class SearchContext:
                 found.append(record.trial_id)
         return found
 
+    def follow_allowance(self, num_busy: int) -> None:
+        """Hold as many workers as are allowed now; a pause does not use up the time budget."""
+        if self.allowance is None:
+            return
+        allowed = self.allowance.workers(num_busy)
+        self.executor.resize(allowed)
+        self.budget.pause(allowed == 0 and num_busy == 0)
+
     def reason_to_stop(self) -> Stopped | None:
         """Return why nothing new may be started, or None."""
         if self.interrupt.requested:
             return Stopped("interrupted", "interrupted with Ctrl-C")
+        foreign = self.allowance.reason_to_stop() if self.allowance is not None else ""
+        if foreign:
+            return Stopped("interrupted", foreign)
         if self.ledger.stop_requested(self.search_id):
             return Stopped("stopped", "stopped with `isoflop stop`")
         # The meter is read only where a limit asks for it: that takes milliseconds, and whether

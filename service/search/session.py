@@ -14,6 +14,7 @@ from service.energy import EnergySession, Site
 from service.energy.cluster import meter_cluster
 from service.ledger import Ledger
 from service.ledger.records import SearchRecord
+from service.search.allowance import Allowance
 from service.search.budget import BudgetKeeper
 from service.search.context import SearchContext, Stopped
 from service.search.display import Display
@@ -35,6 +36,8 @@ class Workers:
     """None: one per core that this process may use."""
     address: str | None = None
     """A Ray cluster to join; None: a local one, or none at all for a single worker."""
+    allowance: Allowance | None = None
+    """Who says how many of them the search may hold at a time; None: all."""
 
     def count(self, spec: SearchSpec) -> int:
         """Return how many workers a spec gets."""
@@ -63,7 +66,8 @@ class Workers:
         shape = WorkerShape(
             cpus=spec.resources.cpus_per_worker, gpus=spec.resources.gpus_per_worker
         )
-        return RayExecutor(num, address=self.address, shape=shape)
+        at_first = None if self.allowance is None else self.allowance.workers(0)
+        return RayExecutor(num, address=self.address, shape=shape, start_with=at_first)
 
 
 def _check_address(address: str) -> None:
@@ -173,6 +177,7 @@ def _opened(
             out_dir=out_dir,
             display=display,
             evidence=evidence,
+            allowance=workers.allowance,
         )
         for note in (*spec.notes, *notes):
             context.warn(note)

@@ -29,8 +29,6 @@ class InlineExecutor:
     search; `isoflop resume` then goes on from the last border.
     """
 
-    num_workers = 1
-
     def __init__(self, *, training: Callable[[], Training] = isoflop_training) -> None:
         """Nothing is imported or started before the first order.
 
@@ -38,6 +36,7 @@ class InlineExecutor:
             training: returns the functions that train a pack.
 
         """
+        self.num_workers = 1
         self._training = training
         self._messages: queue.SimpleQueue[AnyMessage] = queue.SimpleQueue()
         self._changed = threading.Condition()
@@ -97,6 +96,10 @@ class InlineExecutor:
         """Take orders again after an interrupt that has been answered."""
         with self._changed:
             self._stopping = self._closed
+
+    def resize(self, num_workers: int) -> None:
+        """Take orders, or with 0 let the controller send none."""
+        self.num_workers = min(num_workers, 1)
 
     def pids(self) -> frozenset[int]:
         """Return this process's id, once it took up an order."""

@@ -16,7 +16,7 @@ class Executor(Protocol):
     """
 
     num_workers: int
-    """Segments that run at the same time."""
+    """Segments that run at the same time, as last resized; 0: none may start."""
 
     @property
     def idle_workers(self) -> int:
@@ -45,6 +45,14 @@ class Executor(Protocol):
 
     def proceed(self) -> None:
         """Take orders again after a first `interrupt`, once every order has been answered."""
+        ...
+
+    def resize(self, num_workers: int) -> None:
+        """Hold so many workers from now on, at most as many as at the start.
+
+        Nothing that runs is cut short: workers go as their segments end, the last one too where 0
+        is asked for, and come back when the number rises. Asking again for the same is cheap.
+        """
         ...
 
     def pids(self) -> frozenset[int]:

@@ -65,6 +65,7 @@ class RayExecutor:
         shape: WorkerShape | None = None,
         training: Callable[[], Training] = isoflop_training,
         worker: type[SegmentWorker] = SegmentWorker,
+        start_with: int | None = None,
     ) -> None:
         """Start or join Ray, and begin to start the workers in the background.
 
@@ -75,6 +76,7 @@ class RayExecutor:
             shape: what each worker occupies; None: one CPU.
             training: returns the functions that train a pack; called on the workers.
             worker: the Tune trainable.
+            start_with: hold only so many at first, see `resize`; None: all.
 
         Raises:
             ConfigError: if no node could ever hold one worker.
@@ -83,10 +85,11 @@ class RayExecutor:
         """
         self._shape = shape or WorkerShape()
         self._cluster = Cluster(num_workers, self._shape, address)
-        self.num_workers = self._cluster.num_workers
+        self._most = self._cluster.num_workers
+        self.num_workers = self._most if start_with is None else min(start_with, self._most)
         # Tune suggests one trial at a time unless told how many may wait for an actor.
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.num_workers)
-        self._training = training
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._most)
+        self._training, self._worker = training, worker
         self._scratch = Path(tempfile.mkdtemp(prefix="isoflop-tune-"))
         self._messages: queue.SimpleQueue[AnyMessage] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -98,12 +101,11 @@ class RayExecutor:
         self._mailbox = self._start_mailbox()
         self._meetings = 0
         self._queue = ReadyQueue(self.num_workers, self._on_end, self._start_tickets)
-        self._threads = [
-            threading.Thread(target=self._run_tune, args=(worker,), name="tune", daemon=True),
-            threading.Thread(target=self._collect, name="mailbox", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._tune_thread: threading.Thread | None = None
+        self._mailbox_thread = threading.Thread(target=self._collect, name="mailbox", daemon=True)
+        self._mailbox_thread.start()
+        if self.num_workers > 0:
+            self._start_tune()
 
     @property
     def idle_workers(self) -> int:
@@ -170,6 +172,20 @@ class RayExecutor:
             ray.get(self._mailbox.ask_to_stop.remote(False))
             self._stopping = False
 
+    def resize(self, num_workers: int) -> None:
+        """Let workers go as their segments end, or take some on again.
+
+        Without any worker Tune itself ends, once nothing runs: it would keep what they occupied.
+        """
+        self.num_workers = min(num_workers, self._most)
+        self._queue.resize(self.num_workers)
+        if self._closed or self._broken is not None:
+            return
+        if self.num_workers > 0 and self._tune_thread is None:
+            self._start_tune()
+        elif self.num_workers == 0 and self._queue.num_running == 0:
+            self._end_tune()
+
     def pids(self) -> frozenset[int]:
         """Return the process ids of all workers that ever took up an order."""
         with self._lock:
@@ -189,17 +205,15 @@ class RayExecutor:
         if self._closed:
             return
         self._closed = True
-        tune_thread, mailbox_thread = self._threads
         self._queue.close()
         if self._broken is None:
             with self._lock:
                 anything_runs = bool(self._open)
             if anything_runs:
                 self._kill_workers()
-            self._mailbox.adjourn.remote(str(self._meetings))
-            tune_thread.join(CLOSE_PATIENCE_S)
+            self._end_tune()
             ray.kill(self._mailbox)
-        mailbox_thread.join(CLOSE_PATIENCE_S)
+        self._mailbox_thread.join(CLOSE_PATIENCE_S)
         self._cluster.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -230,9 +244,31 @@ class RayExecutor:
             self._datasets[key] = ray.put(training.ship(training.load(config)))
         return self._datasets[key]
 
-    def _run_tune(self, worker: type[SegmentWorker]) -> None:
+    def _tune_runs(self) -> bool:
+        thread = self._tune_thread
+        return thread is not None and thread.is_alive()
+
+    def _start_tune(self) -> None:
+        self._tune_thread = threading.Thread(target=self._run_tune, name="tune", daemon=True)
+        self._tune_thread.start()
+
+    def _end_tune(self) -> None:
+        """End Tune and its workers; what waits is kept for the next one."""
+        if self._tune_thread is None:
+            return
+        waiting = [ticket for ticket in self._queue.take_back_waiting() if not ticket.is_start]
+        self._queue.close()
+        self._mailbox.adjourn.remote(str(self._meetings))
+        self._tune_thread.join(CLOSE_PATIENCE_S)
+        self._tune_thread = None
+        self._queue = ReadyQueue(self.num_workers, self._on_end, self._start_tickets)
+        for ticket in waiting:
+            self._queue.put(ticket)
+
+    def _run_tune(self) -> None:
         try:
-            run_tune(worker, self._queue, self.num_workers, self._shape, self._scratch)
+            folder = Path(tempfile.mkdtemp(dir=self._scratch))  # Tune never meets its own past
+            run_tune(self._worker, self._queue, self._shape, folder)
         except Exception as error:  # whatever ends Tune ends the search, on the caller's thread
             self._broken = error
 
@@ -245,7 +281,7 @@ class RayExecutor:
         self._mailbox.post.remote(pickle.dumps(_Ended(ticket.name, "" if died else str(error))))
 
     def _collect(self) -> None:
-        while not self._closed or self._threads[0].is_alive():
+        while not self._closed or self._tune_runs():
             try:
                 posted = ray.get(self._mailbox.collect.remote(COLLECT_TIMEOUT_S))
             except RayError as error:

@@ -84,6 +84,29 @@ class ReadyQueue(Searcher):
         with self._changed:
             return max(0, self._num_workers - len(self._running) - len(self._ready))
 
+    @property
+    def num_workers(self) -> int:
+        """How many tickets may be in Tune's hands."""
+        return self._num_workers
+
+    @property
+    def num_running(self) -> int:
+        """How many are."""
+        with self._changed:
+            return len(self._running)
+
+    def resize(self, num_workers: int) -> None:
+        """Hand out so many tickets at a time from now on.
+
+        Workers that come on top start when a ticket finds no free one, or all together as soon as
+        nothing runs: to wait for that on purpose would leave the others idle.
+        """
+        with self._changed:
+            if num_workers > self._num_workers:
+                self._worker_missing = True
+            self._num_workers = num_workers
+            self._changed.notify_all()
+
     def put(self, ticket: Ticket) -> None:
         """Add a ticket to the end."""
         with self._changed:
@@ -150,23 +173,34 @@ class KeepWorkers(FIFOScheduler):
 
     Tune caches as many idle actors as trials are pending, plus one; at a barrier none is pending.
     Raising that number by the number of workers keeps them all (2 processes for 12 segments over
-    6 barriers instead of 5). Sound only with one resource shape. The cache is a private attribute:
+    6 barriers instead of 5); lowering it lets workers go as their segments end. Sound only with one
+    resource shape. The cache is a private attribute:
     where a newer Ray has none, workers restart at barriers, which is slow but right.
     """
 
-    def __init__(self, num_workers: int, queue: ReadyQueue) -> None:
+    def __init__(self, queue: ReadyQueue) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._num_workers = num_workers
         self._queue = queue
-        self._raised = False
+        self._shape: Any = None
+        self._raised_by = 0
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Raise the cache's size once."""
+        """Learn the workers' shape, and raise the cache's size."""
         super().on_trial_add(tune_controller, trial)
+        self._shape = trial.placement_group_factory
+        self._fit_cache(tune_controller)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Follow the queue's number of workers; Tune asks in each round of its loop."""
+        self._fit_cache(tune_controller)
+        return super().choose_trial_to_run(tune_controller)
+
+    def _fit_cache(self, tune_controller: Any) -> None:
         cache = getattr(tune_controller, "_actor_cache", None)
-        if cache is not None and not self._raised:
-            cache.increase_max(trial.placement_group_factory, by=self._num_workers)
-            self._raised = True
+        wanted = self._queue.num_workers
+        if cache is not None and self._shape is not None and wanted != self._raised_by:
+            cache.increase_max(self._shape, by=wanted - self._raised_by)
+            self._raised_by = wanted
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Hand the reason on to the queue."""
@@ -177,9 +211,7 @@ class KeepWorkers(FIFOScheduler):
             self._queue.note_error(trial.trial_id, error)
 
 
-def run_tune(
-    worker: type[Any], queue: ReadyQueue, num_workers: int, shape: WorkerShape, scratch: Path
-) -> None:
+def run_tune(worker: type[Any], queue: ReadyQueue, shape: WorkerShape, scratch: Path) -> None:
     """Run Tune's loop until the queue is closed; blocks.
 
     Tune shuffles its events with the global `random`: it consumes the calling process's global
@@ -189,7 +221,7 @@ def run_tune(
         tune.with_resources(worker, shape.bundle),
         tune_config=tune.TuneConfig(
             search_alg=queue,
-            scheduler=KeepWorkers(num_workers, queue),
+            scheduler=KeepWorkers(queue),
             num_samples=NO_LIMIT,
             reuse_actors=True,
             trial_name_creator=_name,

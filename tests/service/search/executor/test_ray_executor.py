@@ -251,3 +251,57 @@ def test_ctrl_c_in_the_terminal_reaches_only_the_driver_and_leaves_nothing_behin
     assert err == ""
     assert process.returncode == 0
     assert list(scratch.iterdir()) == []
+
+
+def _free_cpus():
+    import ray
+
+    return ray.available_resources().get("CPU", 0.0)
+
+
+def _wait_until(holds, timeout_s=60):
+    deadline = time.monotonic() + timeout_s
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert holds()
+
+
+@pytest.mark.long
+def test_workers_go_as_their_segments_end_and_come_back(local_ray, tmp_path):
+    """What a worker occupied is free for others, and no order is lost at any number of workers."""
+    _wait_until(lambda: _free_cpus() >= 1)
+    before = _free_cpus()
+    executor = RayExecutor(2, training=fake_training)
+    try:
+        for number in range(4):
+            executor.submit(
+                order(tmp_path, segment_id=f"a{number}", seeds=(SLOW + number,), stop_epoch=3)
+            )
+        executor.next_message(60.0)
+        executor.resize(1)
+        told = listen(executor, 4)
+        assert len(told.of(Finished)) == 4
+        assert executor.idle_workers == 1
+        executor.resize(0)
+        executor.submit(order(tmp_path, segment_id="waits", seeds=(SLOW,), stop_epoch=2))
+        _wait_until(lambda: executor.resize(0) is None and _free_cpus() >= before)
+        executor.resize(9)
+        assert executor.num_workers == 2  # no more than at the start
+        executor.submit(order(tmp_path, segment_id="b", seeds=(SLOW,), stop_epoch=2))
+        told = listen(executor, 2)
+        assert {message.segment_id for message in told.of(Finished)} == {"waits", "b"}
+        assert len({began.pid for began in told.of(Began)}) == 2
+    finally:
+        executor.close()
+
+
+def test_an_executor_may_begin_with_no_worker(local_ray, tmp_path):
+    executor = RayExecutor(1, training=fake_training, start_with=0)
+    try:
+        assert executor.num_workers == 0
+        assert executor.next_message(0.2) is None
+        executor.resize(1)
+        executor.submit(order(tmp_path, segment_id="c", seeds=(1,), stop_epoch=1))
+        assert len(listen(executor, 1).of(Finished)) == 1
+    finally:
+        executor.close()

@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+from types import SimpleNamespace
 
 import pytest
 from executor_fakes import KILLS_ITS_WORKER, SLOW, fake_training, listen, order
@@ -66,7 +67,9 @@ def test_the_fix_does_without_the_cache_where_ray_has_none():
     class ControllerOfAnotherRay:
         pass
 
-    KeepWorkers(2, a_queue()).on_trial_add(ControllerOfAnotherRay(), None)
+    KeepWorkers(a_queue()).on_trial_add(
+        ControllerOfAnotherRay(), SimpleNamespace(placement_group_factory="shape")
+    )
 
 
 def test_a_raising_reset_is_told_and_does_not_hang(awkward, tmp_path):
