@@ -67,6 +67,8 @@ def energy(
     Example: isoflop energy --from 2026-10 --to 2026-11 --by project,owner --publish 2026-10
     """
     if method:
+        from service.energy.books.formats import method_text
+
         typer.echo(method_text())
         return
     with open_ledger(ledger) as opened:
@@ -147,13 +149,6 @@ def list_factors(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = Fa
     emit(as_json, [factor.to_mapping() for factor in found], table)
 
 
-def method_text() -> str:
-    """Return the page that says how statements are made."""
-    from importlib.resources import files
-
-    return (files("service.energy.books") / "method.md").read_text(encoding="utf-8")
-
-
 def _of_search(ledger: Ledger, search_id: str, as_json: bool) -> None:
     from service.report.terminal import energy_table
 
@@ -210,36 +205,19 @@ def _published(ledger: Ledger, named: str, as_json: bool) -> None:
 
 
 def _write(made: Statement, format: str, out: Path | None) -> None:
-    text = _formatted(made, format)
+    from service.energy.books.formats import written
+
+    text = written(made, format)
     if out is None:
-        typer.echo(text)
+        typer.echo(text, nl=False)
         return
     try:
-        out.write_text(text + "\n", encoding="utf-8")
+        out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             f"`--out` must be a file that can be written, but {out} is not ({error.strerror})"
         ) from None
     typer.echo(str(out))
-
-
-def _formatted(made: Statement, format: str) -> str:
-    import json
-
-    if format == "json":
-        return json.dumps(made.to_mapping(), indent=2)
-    if format == "csv":
-        import pandas as pd
-
-        columns = [*made.by, *made.total.to_mapping()]
-        rows = [row.to_mapping() for row in made.rows]
-        return pd.DataFrame(rows, columns=columns).to_csv(index=False).rstrip()
-    if format == "boamps":
-        from service.energy.books.boamps import boamps_report
-        from service.ledger.book_records import day
-
-        return json.dumps(boamps_report(made, name=f"isoflop-{day(made.from_unix_s)}"), indent=2)
-    raise ConfigError(f"`--format` is csv, json or boamps, but got {format!r}")
 
 
 def _table(content: Any) -> Table:

@@ -11,9 +11,10 @@ from service.jobs.manager import JobManager
 from service.jobs.settings import ServiceSettings
 from service.ledger import Ledger
 from service.search.provenance import versions
-from service.web import problems
+from service.web import pages, problems
 from service.web.access import FailureLimit
 from service.web.live import LiveFeeds
+from service.web.pages.rendering import SignInFirst, error_page, to_sign_in
 from service.web.routes import api_router, root_router
 from service.web.security import BodyLimit, SecurityHeaders
 from service.web.services import Services
@@ -53,10 +54,12 @@ def create_app(manager: JobManager, ledger: Ledger, settings: ServiceSettings) -
         feeds=LiveFeeds(),
         site=Site.from_environment(),
     )
-    problems.install(app)
+    problems.install(app, error_page)
+    app.add_exception_handler(SignInFirst, to_sign_in)
     app.mount("/static", StaticFiles(packages=[("service.web", "static")]), name="static")
     app.include_router(root_router)
     app.include_router(api_router, prefix="/api/v1")
+    app.include_router(pages.router)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(GZipMiddleware, minimum_size=MIN_GZIP_BYTES)
     limit_kb = settings.allow.max_spec_kb + BODY_OVERHEAD_KB

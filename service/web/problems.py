@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -25,7 +25,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from trainers.errors import ConfigError, IsoflopError, LedgerError
+from trainers.errors import ConfigError, IsoflopError, LedgerError, MissingError
 
 log = logging.getLogger("isoflop.web")
 TITLES = {
@@ -98,40 +98,50 @@ def problem_response(
     )
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of every route as a problem."""
+def install(app: FastAPI, as_page: Callable[[Request, Problem], Response]) -> None:
+    """Answer every error of every route: as a problem, or as a page where a browser asked for one.
 
-    @app.exception_handler(Problem)
-    async def _problem(request: Request, error: Problem) -> Response:
-        return problem_response(error.status, error.detail, headers=error.headers, **error.extra)
+    Args:
+        app: the application.
+        as_page: shows a problem to people.
 
-    @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> Response:
+    """
+
+    async def answer(request: Request, error: Exception) -> Response:
+        problem = problem_of(request, error)
+        if request.url.path.startswith("/api/") or "text/html" not in request.headers.get(
+            "accept", ""
+        ):
+            return problem_response(
+                problem.status, problem.detail, headers=problem.headers, **problem.extra
+            )
+        return as_page(request, problem)
+
+    for kind in (Problem, HTTPException, RequestValidationError, IsoflopError, Exception):
+        app.add_exception_handler(kind, answer)
+
+
+def problem_of(request: Request, error: Exception) -> Problem:
+    """Say what went wrong in the terms of the table above."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, HTTPException):
         detail = f"{request.method} {request.url.path}: {error.detail}"
-        return problem_response(error.status_code, detail, headers=error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def _validation(request: Request, error: RequestValidationError) -> Response:
+        return Problem(error.status_code, detail, headers=error.headers)
+    if isinstance(error, RequestValidationError):
         faults = [_sentence(fault) for fault in error.errors()]
-        return problem_response(400, "; ".join(faults), errors=faults)
-
-    @app.exception_handler(ConfigError)
-    async def _config(request: Request, error: ConfigError) -> Response:
-        return problem_response(400, str(error), errors=str(error).splitlines())
-
-    @app.exception_handler(LedgerError)
-    async def _ledger(request: Request, error: LedgerError) -> Response:
+        return Problem(400, "; ".join(faults), errors=faults)
+    if isinstance(error, ConfigError):
+        return Problem(400, str(error), errors=str(error).splitlines())
+    if isinstance(error, MissingError):
+        return Problem(404, "there is no such thing that you may see")
+    if isinstance(error, LedgerError):
         log.error("ledger: %s", error)
-        return problem_response(503, "the ledger does not answer; the service's log says why")
-
-    @app.exception_handler(IsoflopError)
-    async def _isoflop(request: Request, error: IsoflopError) -> Response:
-        return problem_response(409, str(error))
-
-    @app.exception_handler(Exception)
-    async def _bug(request: Request, error: Exception) -> Response:
-        log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
-        return problem_response(500, "this is a bug of ours; the service's log has the details")
+        return Problem(503, "the ledger does not answer; the service's log says why")
+    if isinstance(error, IsoflopError):
+        return Problem(409, str(error))
+    log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+    return Problem(500, "this is a bug of ours; the service's log has the details")
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.jobs.manager import JobManager
-from service.jobs.running import open_backend
+from service.jobs.ray_backend import RayBackend
 from service.jobs.settings import ServiceSettings
 from service.ledger import Ledger
 from service.web.app import create_app
@@ -33,8 +33,7 @@ def run(settings: ServiceSettings) -> None:
         ledger = stack.enter_context(Ledger.open(settings.ledger.resolved()))
         refuse_open_door(ledger, settings)
         listener = stack.enter_context(_listen(settings))
-        backend = stack.enter_context(open_backend(settings))
-        manager = JobManager(ledger, backend, settings)
+        manager = JobManager(ledger, _backend(settings), settings)
         manager.start()
         stack.callback(manager.close)
         app = create_app(manager, ledger, settings)
@@ -55,6 +54,16 @@ def refuse_open_door(ledger: Ledger, settings: ServiceSettings) -> None:
         f"`listen.host` is {settings.listen.host}, which others can reach, but there are no "
         "users; add one with `isoflop users add NAME --role admin`, or listen on 127.0.0.1"
     )
+
+
+def _backend(settings: ServiceSettings) -> RayBackend:
+    """Return the cluster that the config names, or start a head on this machine."""
+    if settings.cluster.address is not None:
+        return RayBackend(settings.cluster.address, token=settings.cluster_token())
+    from service.jobs.local_cluster import LocalBackend
+
+    log.info("starting a Ray head on this machine, reachable from here only")
+    return LocalBackend()
 
 
 def _listen(settings: ServiceSettings) -> socket.socket:

@@ -59,7 +59,9 @@ def _kept(request: Request, body: bytes, media_type: str, *, compressed: bool = 
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
     if compressed and "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(body, media_type=media_type, headers={**headers, "Content-Encoding": "gzip"})
+        return Response(
+            body, media_type=media_type, headers={**headers, "Content-Encoding": "gzip"}
+        )
     if compressed:
         body = gzip.decompress(body)
     return Response(body, media_type=media_type, headers=headers)

@@ -10,12 +10,13 @@ from urllib.parse import quote
 import jinja2
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
-from starlette.responses import RedirectResponse
+from starlette.responses import RedirectResponse, Response
 
 from service.report.html import prose
 from service.report.numbers import duration, energy, mass, short
 from service.web.access import Identity, identify
 from service.web.pages import assets
+from service.web.problems import CODE_OF_STATUS, TITLES, Problem
 from service.web.services import services_of
 
 
@@ -26,9 +27,19 @@ class SignInFirst(Exception):
         super().__init__(target)
         self.target = target
 
-    def response(self) -> RedirectResponse:
-        """Return the redirect."""
-        return RedirectResponse(f"/sign-in?next={quote(self.target)}", status_code=303)
+
+async def to_sign_in(request: Request, error: Exception) -> Response:
+    """Send the browser to the sign-in page."""
+    assert isinstance(error, SignInFirst)
+    return RedirectResponse(f"/sign-in?next={quote(error.target)}", status_code=303)
+
+
+def error_page(request: Request, problem: Problem) -> Response:
+    """Show a problem to people."""
+    title = TITLES[CODE_OF_STATUS.get(problem.status, "internal")]
+    page = render(request, "error.html", title=title, detail=problem.detail, status=problem.status)
+    page.headers.update(problem.headers)
+    return page
 
 
 def visitor(request: Request) -> Identity:

@@ -13,6 +13,7 @@ from service.web.routes import (
     searches,
     sign_in,
     specs,
+    statement,
     trials,
 )
 
@@ -28,6 +29,7 @@ for router in (
     trials.router,
     charts.router,
     energy.router,
+    statement.router,
     artifacts.router,
     cluster.router,
     reference.router,

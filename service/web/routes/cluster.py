@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -24,7 +25,7 @@ def me(request: Request, identity: Asking) -> MeView:
 @router.get("/cluster", summary="Nodes, workers and whether they answer")
 def cluster(request: Request, identity: Asking) -> dict[str, Any]:
     """Return what the cluster holds and what is free."""
-    found: dict[str, Any] = plain(services_of(request).manager.cluster().to_mapping())
+    found: dict[str, Any] = plain(asdict(services_of(request).manager.cluster()))
     return found
 
 

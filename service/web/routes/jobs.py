@@ -80,7 +80,7 @@ def submit(
         )
     _note(request, identity, "submit", job.job_id)
     response.headers["Location"] = f"/api/v1/jobs/{job.job_id}"
-    return _view(services, job)
+    return shown(services, job)
 
 
 @router.get("/jobs", summary="Jobs, newest first")
@@ -105,7 +105,7 @@ def list_jobs(
         limit=limit + 1,
         before=after,
     )
-    items = [_view(services, job) for job in found[:limit]]
+    items = [shown(services, job) for job in found[:limit]]
     return PageView(items=items, next=items[-1].job_id if len(found) > limit else None)
 
 
@@ -113,7 +113,18 @@ def list_jobs(
 def show(request: Request, identity: Asking, job_id: JobId) -> JobView:
     """Return state, place in the queue and the reason for waiting."""
     services = services_of(request)
-    return _view(services, job_for(services, identity, job_id))
+    return shown(services, job_for(services, identity, job_id))
+
+
+@router.post("/jobs/{job_id}/extend", status_code=202, summary="Add to a finished search")
+def extend(request: Request, identity: Asking, job_id: JobId, extension: Extension) -> JobView:
+    """Queue a job that adds trials, epochs or another space to what this one finished."""
+    services = services_of(request)
+    own_job(services, identity, job_id)
+    wanted = extension.model_dump(exclude_none=True)
+    job = services.manager.extend(identity.user, job_id, **wanted)
+    _note(request, identity, "extend", job_id)
+    return shown(services, job)
 
 
 @router.post("/jobs/{job_id}/{action}", status_code=202, summary="Stop, cancel or resume a job")
@@ -138,18 +149,7 @@ def act(
     }
     after = steps[action](identity.user, job.job_id)
     _note(request, identity, action, job_id)
-    return _view(services, after)
-
-
-@router.post("/jobs/{job_id}/extend", status_code=202, summary="Add to a finished search")
-def extend(request: Request, identity: Asking, job_id: JobId, extension: Extension) -> JobView:
-    """Queue a job that adds trials, epochs or another space to what this one finished."""
-    services = services_of(request)
-    own_job(services, identity, job_id)
-    wanted = extension.model_dump(exclude_none=True)
-    job = services.manager.extend(identity.user, job_id, **wanted)
-    _note(request, identity, "extend", job_id)
-    return _view(services, job)
+    return shown(services, after)
 
 
 @router.get("/jobs/{job_id}/log", summary="A piece of the log")
@@ -200,7 +200,8 @@ async def _log_events(
             await asyncio.sleep(LOG_POLL_S)
 
 
-def _view(services: Services, job: JobRecord) -> JobView:
+def shown(services: Services, job: JobRecord) -> JobView:
+    """Show a job with its place in the queue."""
     if job.state not in LIVE_STATES:
         return JobView.of(job)
     place = services.manager.place_of(job.job_id)

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
 
+from service.ledger.browse import Condition
 from service.ledger.records import SearchRecord
 from service.recipe.record import plain
 from service.web.access import Asking
@@ -105,6 +107,32 @@ def live(request: Request, identity: Asking, search_id: SearchId) -> StreamingRe
     return event_stream(_states(services, search_id))
 
 
+class HistoryView(BaseModel):
+    """The best value so far, where it changed."""
+
+    metric: str
+    trials: list[int] = Field(description="Number of trials asked for by then.")
+    best: list[float]
+
+
+@router.get("/searches/{search_id}/history", summary="The best value so far")
+def history(request: Request, identity: Asking, search_id: SearchId) -> HistoryView:
+    """Return the steps of the best value in the order of trials."""
+    services = services_of(request)
+    search = search_for(services, identity, search_id)
+    metric, direction = objective_of(search.spec)
+    complete = [Condition(field="state", operator="=", value="complete")]
+    steps: list[tuple[int, float]] = []
+    values = services.ledger.trial_values(search_id, complete, metric)
+    for trial_id, value in values:
+        better = max if direction == "maximize" else min
+        if value is not None and (not steps or better(value, steps[-1][1]) != steps[-1][1]):
+            steps.append((trial_id + 1, value))
+    if steps:
+        steps.append((values[-1][0] + 1, steps[-1][1]))
+    return HistoryView(metric=metric, trials=[n for n, _ in steps], best=[v for _, v in steps])
+
+
 async def _states(services: Services, search_id: str) -> AsyncGenerator[tuple[str, str, str]]:
     states = services.feeds.watch(f"search {search_id}", lambda: live_state(services, search_id))
     async with aclosing(states):
@@ -125,12 +153,28 @@ def live_state(services: Services, search_id: str) -> dict[str, Any]:
         "epochs_done": sum(p.epochs_done for p in progress),
         "epochs_planned": sum(p.horizon_epochs for p in progress),
         "rounds": [
-            {"round": r.round, "kind": r.kind, "state": r.state} for r in ledger.rounds(search_id)
+            {
+                "round": r.round,
+                "kind": r.kind,
+                "state": r.state,
+                "planned_trials": r.planned_trials,
+                "epochs": r.epochs,
+            }
+            for r in ledger.rounds(search_id)
         ],
         "best": ledger.best_value(search_id, metric, maximize=direction == "maximize"),
         "kwh": ledger.kwh_of([search_id]).get(search_id),
         "seconds": round(search.seconds),
+        "job": _job_state(services, search_id),
     }
+
+
+def _job_state(services: Services, search_id: str) -> dict[str, Any] | None:
+    found = services.ledger.jobs(search_id=search_id, limit=1)
+    if not found:
+        return None
+    names = ("state", "workers_busy", "workers_wanted", "reason")
+    return {name: getattr(found[0], name) for name in names}
 
 
 def shown(services: Services, records: Sequence[SearchRecord]) -> list[SearchView]:

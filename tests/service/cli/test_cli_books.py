@@ -76,7 +76,7 @@ def test_the_method_is_one_page_with_its_boundary():
         (["energy", "--from", "soon"], ConfigError, "2026-11-24"),
         (["energy", "--from", "2026-02", "--to", "2026-01"], ConfigError, "later"),
         (["energy", "--by", "projct"], ConfigError, "did you mean `project`"),
-        (["energy", "--format", "pdf"], ConfigError, "csv, json or boamps"),
+        (["energy", "--format", "pdf"], ConfigError, "json, csv, boamps"),
         (["energy", "--statement", "jan"], MissingError, "no statement"),
         (["energy", "--statement", "jan:x"], ConfigError, "number"),
         (["energy", "nothing-1"], MissingError, "nothing-1"),
