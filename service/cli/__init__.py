@@ -21,6 +21,7 @@ import service.cli.run as run
 import service.cli.serve as serve
 import service.cli.start as start
 import service.cli.store as store
+import service.cli.users as users
 from service.cli.failures import exit_code_of
 
 HELP = """Find good hyperparameters for neural networks, and see what finding them cost.
@@ -54,6 +55,12 @@ for group, commands in (
 data_app.command("add")(store.add)
 data_app.command("list")(store.list_)
 app.add_typer(data_app, rich_help_panel="Start")
+users_app = typer.Typer(
+    name="users", help="Who may use the service, and their tokens.", no_args_is_help=True
+)
+for command in (users.add, users.list_, users.token, users.revoke):
+    users_app.command(command.__name__.rstrip("_"))(command)
+app.add_typer(users_app, rich_help_panel="Service")
 factors_app = typer.Typer(
     name="factors", help="Carbon factors and PUE of sites, with their dates.", no_args_is_help=True
 )
