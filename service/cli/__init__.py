@@ -58,8 +58,10 @@ app.add_typer(data_app, rich_help_panel="Start")
 users_app = typer.Typer(
     name="users", help="Who may use the service, and their tokens.", no_args_is_help=True
 )
-for command in (users.add, users.list_, users.token, users.revoke):
-    users_app.command(command.__name__.rstrip("_"))(command)
+users_app.command("add")(users.add)
+users_app.command("list")(users.list_)
+users_app.command("token")(users.token)
+users_app.command("revoke")(users.revoke)
 app.add_typer(users_app, rich_help_panel="Service")
 factors_app = typer.Typer(
     name="factors", help="Carbon factors and PUE of sites, with their dates.", no_args_is_help=True

@@ -39,6 +39,8 @@ def admit(mapping: Mapping[str, Any], allow: AllowSettings) -> SearchSpec:
         _check_factory(path, value, allow)
         _check_file(path, value, allow)
     spec = SearchSpec.from_mapping(mapping)
+    for path, value in _leaves(spec.to_mapping()):  # what stood in a file that it named
+        _check_factory(path, value, allow)
     planned = sum((round_.trials or 0) * round_.seeds for round_ in spec.plan())
     if planned > allow.max_trials:
         raise ConfigError(
