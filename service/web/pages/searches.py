@@ -51,7 +51,6 @@ def search_page(
         rounds=ledger.rounds(search_id),
         verdicts=[event.payload for event in ledger.events(search_id, "verdict")],
         warnings=[str(e.payload["text"]) for e in ledger.events(search_id, "warning")],
-        site=services.site.describe(),
         where=where or [],
         fields=_fields(search),
         curve_metrics=CURVES,

@@ -114,7 +114,8 @@ function onState(now) {
   if (now.job) {
     buttons(now.job.state);
     byId("workers").textContent = `${now.job.workers_busy}/${now.job.workers_wanted}`;
-    byId("waits").textContent = now.job.reason || "workers busy / wanted";
+    const waits = now.job.state !== "finished" && now.job.workers_busy < now.job.workers_wanted;
+    byId("waits").textContent = (waits && now.job.reason) || "workers busy / wanted";
   }
   const due = Date.now() - chartsDrawnMs > CHARTS_EVERY_MS || now.state !== "running";
   if (due) chartsDrawnMs = Date.now();
