@@ -110,6 +110,7 @@ def _json(value: Any) -> Markup:
 
 
 def colour_css() -> str:
+    """Return the colours of both schemes as CSS variables."""
     light, dark = (
         "".join(f"--{name}:{colour};" for name, colour in COLOURS[scheme].items())
         for scheme in ("light", "dark")

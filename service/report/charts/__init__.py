@@ -9,6 +9,7 @@ from service.report.charts.importance import importance
 from service.report.charts.parallel import parallel
 from service.report.charts.rules import learning_rules
 from service.report.charts.shrinking import shrinking
+from service.report.charts.slices import slices
 from service.report.charts.sweep import lr_sweep
 from service.report.facts import Facts
 
@@ -18,6 +19,7 @@ MAKERS: tuple[Callable[[Facts], Chart | None], ...] = (
     parallel,
     shrinking,
     importance,
+    slices,
     learning_rules,
     error_against_energy,
     energy_breakdown,

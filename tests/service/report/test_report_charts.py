@@ -19,7 +19,7 @@ from service.report.facts import collect
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_plotly_takes_every_figure_in_both_schemes(facts, scheme):
     charts = all_charts(facts)
-    assert len(charts) == len(MAKERS) - 1 == 8  # no learning rules were searched
+    assert len(charts) == len(MAKERS) - 1 == 9  # no learning rules were searched
     for chart in charts:
         for number, (_, figure) in enumerate(chart.views):
             json.dumps(figure, allow_nan=False)
@@ -94,3 +94,15 @@ def test_the_sweep_shades_the_range_of_the_verdict(facts):
 def test_an_empty_search_has_no_charts(ledger, fake):
     empty = collect(ledger, fake.id, accounts=accounts_of(ledger, fake.id), site=FakeSite())
     assert [chart.name for chart in all_charts(empty)] == ["energy"]
+
+
+def test_slices_hold_every_finished_trial_and_never_mix_rounds(facts):
+    chart = next(chart for chart in all_charts(facts) if chart.name == "slices")
+    finished = [t for t in facts.candidates if t.state == "complete"]
+    assert {label for label, _ in chart.views} == {p for t in finished for p in t.params}
+    assert chart.views[0][0] == "optimizer.lr"  # what decides the fake comes first
+    for path, figure in chart.views:
+        drawn = {i for trace in figure["data"] for i in trace["customdata"]}
+        assert drawn == {t.trial_id for t in finished if path in t.params}
+        for trace in figure["data"]:
+            assert len({t.round for t in finished if t.trial_id in trace["customdata"]}) <= 1
