@@ -11,8 +11,13 @@ from service.jobs.settings import ServiceSettings
 from service.ledger import Ledger
 
 PASSED_ON = (
-    "ISOFLOP_HOME", "ISOFLOP_COUNTRY", "ISOFLOP_PUE", "ISOFLOP_PRICE_PER_KWH", "ISOFLOP_MNIST_DIR",
-)  # fmt: skip
+    "ISOFLOP_HOME",
+    "ISOFLOP_MNIST_DIR",
+    "ISOFLOP_FASHION_MNIST_DIR",
+    "ISOFLOP_COUNTRY",
+    "ISOFLOP_PUE",
+    "ISOFLOP_PRICE_PER_KWH",
+)
 """What drivers take from the service's environment."""
 
 

@@ -48,6 +48,7 @@ class JobManager:
 
     def start(self) -> None:
         """Take turns every two seconds, in a thread, until `close()`."""
+        self._scheduler.look()  # so that the first job to come knows how many workers there are
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
         self._thread.start()
 

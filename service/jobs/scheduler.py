@@ -72,7 +72,7 @@ class Scheduler:
 
     def turn(self) -> None:
         """Take one turn. A cluster that does not answer is asked again in the next one."""
-        self.view = self._backend.cluster()
+        self.look()
         try:
             if self.view.reachable:
                 self._reconcile()
@@ -81,6 +81,10 @@ class Scheduler:
         except ClusterError as error:
             self.view = replace(self.view, reachable=False, why_not=str(error))
         self._share_out()
+
+    def look(self) -> None:
+        """Ask what the cluster has."""
+        self.view = self._backend.cluster()
 
     def kwh_of(self, owner: str) -> float:
         """Return what an owner's searches have used this month."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from service.jobs.records import JobRecord, Quota, UserRecord
 from service.jobs.settings import ServiceSettings
 from service.jobs.testing import FakeBackend
 from service.ledger import Ledger
+from service.ledger.service_schema import jobs
+from service.ledger.store import insert_new, row_of
 from service.ledger.testing_records import trial_record
 from trainers.errors import ConfigError, JobError, MissingError
 
@@ -208,6 +211,27 @@ class TestQueue:
         assert service.submit(BOB).job_id
         service.manager.tick()
         assert len(service.cluster.started) == 1
+
+    def test_energy_of_a_search_is_computed_again_only_when_it_may_have_changed(
+        self, service: Service
+    ) -> None:
+        made = service.ledger.create_search(name="x", spec={}, seed=0, owner="ann")
+        span = {"host": "h", "boot_id": "b", "pid": 1, "started_s": 0.0}
+        service.ledger.open_span(made.search_id, **span, started_unix_s=time.time())  # type: ignore[arg-type]
+        computed = []
+        use = MonthlyUse(service.ledger, lambda *_: computed.append(1) or float(len(computed)))
+        now = time.time()
+        assert [use.of(["ann"], now + s)["ann"] for s in (0, 10, 29, 31)] == [1, 1, 1, 2]
+        service.ledger.update_search(made.search_id, state="finished")
+        assert [use.of(["ann"], now + s)["ann"] for s in (32, 500)] == [3, 3]
+        assert use.of(["bob"], now) == {"bob": 0}
+        assert use.of(["ann"], now + 40 * 86_400) == {"ann": 0}
+
+    def test_energy_used_is_what_the_ledgers_accounts_say(self, service: Service) -> None:
+        made = service.ledger.create_search(name="x", spec={}, seed=0, owner="ann")
+        span = {"host": "h", "boot_id": "b", "pid": 1, "started_s": 0.0}
+        service.ledger.open_span(made.search_id, **span, started_unix_s=time.time())  # type: ignore[arg-type]
+        assert MonthlyUse(service.ledger).of(["ann"]) == {"ann": 0.0}
 
     def test_months_begin_on_the_first_in_utc(self) -> None:
         assert month_start_unix_s(1795529539.0) == 1793491200.0  # November 2026
@@ -449,11 +473,26 @@ class TestLogs:
         assert len(text) < 2200
 
 
+def test_a_turn_with_a_thousand_waiting_jobs_starts_what_fits(service: Service) -> None:
+    record = service.submit()
+    others = [
+        replace(record, job_id=f"j-{n}", owner=f"u{n % 50}", queued_unix_s=float(n), spec=SPEC)
+        for n in range(1000)
+    ]
+    with service.ledger._writing() as connection:
+        insert_new(connection, jobs, [row_of(other) for other in others])
+    service.manager.tick()
+    assert len(service.cluster.started) == 4
+    place = service.manager.place_of("j-999")
+    assert place is not None
+    assert place.position == 1000
+
+
 def test_a_thread_takes_turns_and_survives_a_ledger_that_is_away(service: Service) -> None:
     class Flaky(FakeBackend):
         def cluster(self):
             self.cpus += 1
-            if self.cpus == 5:
+            if self.cpus == 6:  # in the first turn of the thread
                 raise sa.exc.OperationalError("", {}, Exception("gone"))
             return super().cluster()
 
