@@ -257,7 +257,7 @@ def resume(
 
     """
     with Ledger.open(str(ledger)) as opened:
-        record = opened.search(search_id)
+        record = _not_deleted(opened.search(search_id))
         refuse_second_driver(opened, record)
         shown = display or Silent()
         if record.state == "finished":
@@ -295,7 +295,7 @@ def extend(
 
     """
     with Ledger.open(str(ledger)) as opened:
-        record = opened.search(search_id)
+        record = _not_deleted(opened.search(search_id))
         refuse_second_driver(opened, record)
         if record.state != "finished":
             raise LedgerError(
@@ -333,6 +333,15 @@ def stop(search_id: str, *, ledger: str | Path = DEFAULT_LEDGER) -> str:
 def resume_line(record: SearchRecord) -> str:
     """Return the command that goes on with a search."""
     return f"isoflop resume {record.search_id}"
+
+
+def _not_deleted(record: SearchRecord) -> SearchRecord:
+    """Refuse to go on with a search of which only the energy is known."""
+    if record.state == "deleted":
+        raise LedgerError(
+            f"`{record.search_id}` was deleted: only what it used is still known; search again"
+        )
+    return record
 
 
 def _parsed(spec: SearchSpec | Mapping[str, Any] | str | Path) -> SearchSpec:

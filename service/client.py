@@ -160,6 +160,10 @@ class Client:
         found: dict[str, Any] = self.request(job_action(job_id, "extend", more))
         return found
 
+    def delete_search(self, search_id: str) -> None:
+        """Delete a search with its files; what it used stays booked."""
+        self.request({"method": "DELETE", "url": f"searches/{search_id}"})
+
     def stop_trial(self, search_id: str, trial_id: int) -> None:
         """Stop one trial at its next border."""
         self.request({"method": "POST", "url": f"searches/{search_id}/trials/{trial_id}/stop"})

@@ -21,6 +21,7 @@ import service.cli.run as run
 import service.cli.serve as serve
 import service.cli.start as start
 import service.cli.store as store
+import service.cli.upkeep as upkeep
 import service.cli.users as users
 from service.cli.failures import exit_code_of
 
@@ -47,7 +48,7 @@ for group, commands in (
     ("Look", (look.list_, look.show, look.report, look.compare, look.export, books.energy,
               look.predict)),
     ("Service", (serve.serve, remote.submit, remote.jobs, remote.status, remote.logs,
-                 remote.fetch)),
+                 remote.fetch, upkeep.delete, upkeep.gc)),
     ("Examine", (examine.gradcheck, examine.tickets, examine.landscape, examine.compress)),
 ):  # fmt: skip
     for command in commands:

@@ -89,7 +89,7 @@ class BrowseStore(Store):
             .scalar_subquery()
             .label("seconds")
         )
-        query = sa.select(searches, seconds)
+        query = sa.select(searches, seconds).where(searches.c.state != "deleted")
         for column, values in ((searches.c.kind, kinds), (searches.c.state, states)):
             if values is not None:
                 query = query.where(column.in_(list(values)))
@@ -120,7 +120,11 @@ class BrowseStore(Store):
 
     def count_searches(self, readable_by: UserRecord | None = None) -> dict[str, int]:
         """Return the number of searches by state, of those that a user may read."""
-        query = sa.select(searches.c.state, sa.func.count()).group_by(searches.c.state)
+        query = (
+            sa.select(searches.c.state, sa.func.count())
+            .where(searches.c.state != "deleted")
+            .group_by(searches.c.state)
+        )
         with self._reading() as connection:
             query = query.where(readable(connection, searches, readable_by))
             return {state: count for state, count in connection.execute(query)}

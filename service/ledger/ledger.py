@@ -10,6 +10,8 @@ from service.ledger import migrate
 from service.ledger.audit import AuditStore
 from service.ledger.books import BookStore
 from service.ledger.browse import BrowseStore
+from service.ledger.deletion import DeletionStore
+from service.ledger.deliveries import DeliveryStore
 from service.ledger.energy_rows import EnergyStore
 from service.ledger.engine import explained, make_engine, parse_url, shown
 from service.ledger.export import ExportStore
@@ -23,6 +25,8 @@ from trainers.errors import LedgerError
 class Ledger(
     BookStore,
     BrowseStore,
+    DeletionStore,
+    DeliveryStore,
     ExportStore,
     MessageStore,
     EnergyStore,

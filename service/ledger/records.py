@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-SearchState = Literal["running", "finished", "interrupted", "stopped", "failed", "recipe_stopped"]
+SearchState = Literal[
+    "running", "finished", "interrupted", "stopped", "failed", "recipe_stopped", "deleted"
+]
+"""deleted: only what it used is still known."""
 RoundKind = Literal["recipe", "search", "finalists", "baseline", "extension"]
 RoundState = Literal["running", "finished", "ended_early"]
 TrialRole = Literal["baseline", "search", "sweep", "overfit", "initial", "incumbent", "finalist"]

@@ -157,3 +157,16 @@ statements = Table(
     Column("published_unix_s", Double, nullable=False),
     Column("published_by", Text, nullable=False),
 )
+
+deliveries = Table(  # of webhooks
+    "deliveries",
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.job_id"), primary_key=True),
+    key_column("event"),
+    Column("noted_unix_s", Double, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_unix_s", Double),
+    Column("delivered_unix_s", Double),
+    Column("error", Text, nullable=False),
+    Index("deliveries_by_time", "next_unix_s"),
+)

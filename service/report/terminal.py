@@ -48,6 +48,7 @@ def search_rows(ledger: Ledger) -> Rows:
             "verdict": sentence(answer(collect(ledger, search.search_id, with_energy=False))),
         }
         for search in reversed(ledger.searches())
+        if search.state != "deleted"
     ]
 
 

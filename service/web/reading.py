@@ -45,8 +45,22 @@ def search_for(services: Services, identity: Identity, search_id: str) -> Search
         search = services.ledger.search(search_id)
     except MissingError:
         raise not_found("search", search_id) from None
-    if not may_read(identity.user, search.owner, search.project):
+    if search.state == "deleted" or not may_read(identity.user, search.owner, search.project):
         raise not_found("search", search_id)
+    return search
+
+
+def own_search(services: Services, identity: Identity, search_id: str) -> SearchRecord:
+    """Return a search that may be changed.
+
+    Raises:
+        Problem: 404 for one that may not be seen, 403 for one that may only be read.
+
+    """
+    search = search_for(services, identity, search_id)
+    own = identity.user.role == "submitter" and search.owner == identity.user.user_id
+    if not own and identity.user.role != "admin":
+        raise Problem(403, f"search `{search_id}` is not yours; only its owner and admins act")
     return search
 
 

@@ -12,8 +12,10 @@ from fastapi import FastAPI
 from service.jobs.manager import JobManager
 from service.jobs.ray_backend import RayBackend
 from service.jobs.settings import ServiceSettings
+from service.jobs.webhooks import Webhooks
 from service.ledger import Ledger
 from service.web.app import create_app
+from service.web.upkeep import Upkeep
 from trainers.errors import ConfigError
 
 log = logging.getLogger("isoflop.web")
@@ -36,6 +38,9 @@ def run(settings: ServiceSettings) -> None:
         manager = JobManager(ledger, _backend(settings), settings)
         manager.start()
         stack.callback(manager.close)
+        for helper in (Webhooks(ledger), Upkeep(ledger, settings.storage.keep)):
+            helper.start()
+            stack.callback(helper.close)
         app = create_app(manager, ledger, settings)
         log.info("dashboard: %s", _url(settings, listener))
         _serve(app, settings, listener)

@@ -13,10 +13,13 @@ from pydantic import BaseModel, Field
 from service.ledger.browse import Condition
 from service.ledger.records import SearchRecord
 from service.recipe.record import plain
-from service.web.access import Asking
+from service.search.removal import delete_search
+from service.web.access import Asking, address_of
 from service.web.cursors import from_text, to_text
 from service.web.live import event_stream
-from service.web.reading import After, Limit, SearchId, search_for
+from service.web.openapi import answers_with
+from service.web.problems import Problem
+from service.web.reading import After, Limit, SearchId, own_search, search_for
 from service.web.services import Services, services_of
 from service.web.views import PageView, RoundView, SearchView, objective_of
 
@@ -64,6 +67,17 @@ def show(request: Request, identity: Asking, search_id: SearchId) -> SearchView:
     return shown(services, [search_for(services, identity, search_id)])[0]
 
 
+@router.delete("/searches/{search_id}", status_code=204, summary="Delete a search")
+def delete(request: Request, identity: Asking, search_id: SearchId) -> None:
+    """Delete what was tried and found, with its files; what it used stays booked."""
+    services = services_of(request)
+    own_search(services, identity, search_id)
+    if services.ledger.search(search_id).state == "running":
+        raise Problem(409, f"`{search_id}` is running; stop it first")
+    delete_search(services.ledger, search_id)
+    services.ledger.audit(identity.user.user_id, "delete", search_id, address=address_of(request))
+
+
 @router.get("/searches/{search_id}/spec", summary="The spec that was asked for")
 def spec(request: Request, identity: Asking, search_id: SearchId) -> dict[str, Any]:
     """Return the spec as plain values."""
@@ -99,7 +113,12 @@ def warnings(request: Request, identity: Asking, search_id: SearchId) -> list[st
     return [str(e.payload["text"]) for e in services.ledger.events(search_id, "warning")]
 
 
-@router.get("/searches/{search_id}/live", summary="Its state as it changes (server-sent events)")
+@router.get(
+    "/searches/{search_id}/live",
+    summary="Its state as it changes (server-sent events)",
+    response_class=StreamingResponse,
+    responses=answers_with("text/event-stream"),
+)
 def live(request: Request, identity: Asking, search_id: SearchId) -> StreamingResponse:
     """Stream `state` events: counts, best value and epochs done, whenever they change."""
     services = services_of(request)

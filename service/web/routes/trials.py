@@ -11,8 +11,17 @@ from pydantic import BaseModel
 from service.energy import accounts
 from service.web.access import Asking, address_of
 from service.web.cursors import from_text, to_text
-from service.web.problems import Problem, not_found
-from service.web.reading import After, Limit, SearchId, TrialId, Where, conditions, search_for
+from service.web.problems import not_found
+from service.web.reading import (
+    After,
+    Limit,
+    SearchId,
+    TrialId,
+    Where,
+    conditions,
+    own_search,
+    search_for,
+)
 from service.web.services import services_of
 from service.web.views import CurvesView, PageView, TrialDetail, TrialView
 
@@ -75,9 +84,7 @@ def show(request: Request, identity: Asking, search_id: SearchId, trial_id: Tria
 def stop(request: Request, identity: Asking, search_id: SearchId, trial_id: TrialId) -> Answer:
     """Stop a trial at its next border; the others of its search go on."""
     services = services_of(request)
-    search = search_for(services, identity, search_id)
-    if identity.user.role != "admin" and search.owner != identity.user.user_id:
-        raise Problem(403, f"search `{search_id}` is not yours; only its owner and admins act")
+    own_search(services, identity, search_id)
     if not services.ledger.trials(search_id, trial_ids=[trial_id]):
         raise not_found("trial", trial_id)
     services.manager.stop_trial(identity.user, search_id, trial_id)

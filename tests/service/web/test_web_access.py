@@ -49,6 +49,7 @@ ROUTES = [
     ("GET", f"{S}/tables/trials.csv", READERS),
     ("GET", f"{S}/ledger", READERS),
     ("POST", f"{S}/trials/1/stop", OWNERS),
+    ("DELETE", S, (401, 404, 403, 204, 404)),
     ("POST", "/api/v1/specs/check", (401, 200, 403, 200, 200)),
     ("POST", "/api/v1/jobs", (401, 201, 403, 201, 201)),
     ("GET", "/api/v1/jobs/{job}", READERS),

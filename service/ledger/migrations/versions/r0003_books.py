@@ -1,4 +1,4 @@
-"""The energy statement: dated factors, and editions of what was published."""
+"""The energy statement: dated factors and published editions; deliveries of webhooks."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the two tables."""
+    """Create the tables."""
     op.create_table(
         "factors",
         sa.Column("site", sa.Text(), autoincrement=False, nullable=False),
@@ -37,3 +37,16 @@ def upgrade() -> None:
         sa.Column("published_by", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name", "edition"),
     )
+    op.create_table(
+        "deliveries",
+        sa.Column("job_id", sa.Text(), nullable=False),
+        sa.Column("event", sa.Text(), autoincrement=False, nullable=False),
+        sa.Column("noted_unix_s", sa.Double(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("next_unix_s", sa.Double(), nullable=True),
+        sa.Column("delivered_unix_s", sa.Double(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.job_id"]),
+        sa.PrimaryKeyConstraint("job_id", "event"),
+    )
+    op.create_index("deliveries_by_time", "deliveries", ["next_unix_s"])
