@@ -23,10 +23,11 @@ class JobAllowance:
         job_id: str,
         attempt: int,
         *,
+        most: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger, self._job_id, self._attempt = ledger, job_id, attempt
-        self._clock = clock
+        self._most, self._clock = most, clock
         self._orders: JobOrders | None = None
         self._asked_s = 0.0
         self.num_busy = 0
@@ -41,7 +42,7 @@ class JobAllowance:
 
     def workers(self, num_busy: int) -> int:
         """Return how many workers the search may hold now."""
-        self.num_busy = num_busy
+        self.num_busy = min(num_busy, self._most)  # one segment more may wait for a free worker
         return self.orders().workers_allowed
 
     def reason_to_stop(self) -> str:

@@ -92,7 +92,7 @@ def run_attempt(ledger: Ledger, job_id: str, attempt: int) -> int:
     if not began:
         print(f"attempt {attempt} of job {job_id} is not wanted any more", flush=True)
         return INTERRUPTED
-    allowance = JobAllowance(ledger, job_id, attempt)
+    allowance = JobAllowance(ledger, job_id, attempt, most=job.workers_wanted)
     with Heartbeat(allowance, ledger, job_id, attempt):
         try:
             search_id = _work(ledger, job, attempt, allowance)

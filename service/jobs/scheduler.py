@@ -197,6 +197,7 @@ class Scheduler:
             "attempt": attempt,
             "submission_id": submission_id(job.job_id, attempt),
             "state": "starting",
+            "reason": job.reason if job.attempt else "",  # why it is an attempt again
             "workers_allowed": allowed,
             "heartbeat_unix_s": self._clock(),
             "started_unix_s": job.started_unix_s or self._clock(),

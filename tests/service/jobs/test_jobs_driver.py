@@ -145,8 +145,9 @@ class TestFindingTheLedger:
 def test_orders_are_asked_for_once_a_second(ledger: Ledger) -> None:
     put_job(ledger, state="running", workers_allowed=3)
     now = [100.0]
-    allowance = JobAllowance(ledger, "j-1", 1, clock=lambda: now[0])
-    assert allowance.workers(2) == 3
+    allowance = JobAllowance(ledger, "j-1", 1, most=2, clock=lambda: now[0])
+    assert allowance.workers(3) == 3
+    assert allowance.num_busy == 2
     ledger.update_job("j-1", workers_allowed=1, state="stopping")
     assert (allowance.workers(2), allowance.reason_to_stop()) == (3, "")
     now[0] += 1.0
