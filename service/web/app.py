@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
@@ -14,6 +16,7 @@ from service.search.provenance import versions
 from service.web import pages, problems
 from service.web.access import FailureLimit
 from service.web.live import LiveFeeds
+from service.web.openapi import describe
 from service.web.pages.rendering import SignInFirst, error_page, to_sign_in
 from service.web.routes import api_router, root_router
 from service.web.security import BodyLimit, SecurityHeaders
@@ -54,6 +57,7 @@ def create_app(manager: JobManager, ledger: Ledger, settings: ServiceSettings) -
         feeds=LiveFeeds(),
         site=Site.from_environment(),
     )
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]
     problems.install(app, error_page)
     app.add_exception_handler(SignInFirst, to_sign_in)
     app.mount("/static", StaticFiles(packages=[("service.web", "static")]), name="static")

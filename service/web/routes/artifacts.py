@@ -16,6 +16,7 @@ from starlette.background import BackgroundTask
 from service.ledger.records import SearchRecord
 from service.ledger.slices import copy_search
 from service.web.access import Asking
+from service.web.openapi import answers_with
 from service.web.problems import not_found
 from service.web.reading import SearchId, search_for
 from service.web.services import services_of
@@ -35,6 +36,7 @@ TYPES = {
     ".tex": "application/x-tex",
 }
 """What may be fetched; anything else in the folder is nobody's business."""
+LEDGER_TYPE = "application/vnd.sqlite3"
 
 
 class ArtifactView(BaseModel):
@@ -55,7 +57,12 @@ def list_artifacts(request: Request, identity: Asking, search_id: SearchId) -> l
     ]
 
 
-@router.get("/searches/{search_id}/artifacts/{name}", summary="One file")
+@router.get(
+    "/searches/{search_id}/artifacts/{name}",
+    summary="One file",
+    response_class=FileResponse,
+    responses=answers_with(*TYPES.values()),
+)
 def fetch(
     request: Request,
     identity: Asking,
@@ -70,7 +77,12 @@ def fetch(
     raise not_found("file", name)
 
 
-@router.get("/searches/{search_id}/tables/{table}.{format}", summary="All rows as CSV or Parquet")
+@router.get(
+    "/searches/{search_id}/tables/{table}.{format}",
+    summary="All rows as CSV or Parquet",
+    response_class=StreamingResponse,
+    responses=answers_with(TYPES[".csv"], TYPES[".parquet"]),
+)
 def download(
     request: Request,
     identity: Asking,
@@ -88,6 +100,7 @@ def download(
     "/searches/{search_id}/ledger",
     summary="The search as a ledger of its own (SQLite)",
     response_class=FileResponse,
+    responses=answers_with(LEDGER_TYPE),
 )
 def slice_of_ledger(request: Request, identity: Asking, search_id: SearchId) -> FileResponse:
     """Return everything about the search, to be read by isoflop elsewhere."""
@@ -97,7 +110,7 @@ def slice_of_ledger(request: Request, identity: Asking, search_id: SearchId) -> 
     copy_search(services.ledger, search_id, folder / "ledger.db")
     return FileResponse(
         folder / "ledger.db",
-        media_type="application/vnd.sqlite3",
+        media_type=LEDGER_TYPE,
         filename=f"{search_id}.db",
         background=BackgroundTask(shutil.rmtree, folder, ignore_errors=True),
     )

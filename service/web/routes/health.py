@@ -18,7 +18,9 @@ async def healthz() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", summary="Whether it can take work", responses={503: {}})
+@router.get(
+    "/readyz", summary="Whether it can take work", responses={503: {"description": "Not yet"}}
+)
 def readyz(request: Request) -> Response:
     """Ask the ledger and the cluster; 503 names what does not answer."""
     services = services_of(request)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.jobs.records import LIVE_STATES, JobRecord
 from service.web.access import Asking, Identity, address_of, require_role
 from service.web.live import event_stream
+from service.web.openapi import answers_with
 from service.web.reading import JobId, Limit, job_for, own_job
 from service.web.services import Services, services_of
 from service.web.specs import spec_mapping
@@ -166,7 +167,12 @@ def log(
     return LogView(text=piece.text, next_offset=piece.next_offset, ended=piece.ended)
 
 
-@router.get("/jobs/{job_id}/log/stream", summary="The log as it grows (server-sent events)")
+@router.get(
+    "/jobs/{job_id}/log/stream",
+    summary="The log as it grows (server-sent events)",
+    response_class=StreamingResponse,
+    responses=answers_with("text/event-stream"),
+)
 def log_stream(
     request: Request,
     identity: Asking,

@@ -13,13 +13,19 @@ from service.energy.books.formats import MEDIA_TYPES, SUFFIXES, written
 from service.jobs.permissions import may_read
 from service.ledger.book_records import day, unix_s_of
 from service.web.access import Asking, Identity
+from service.web.openapi import answers_with
 from service.web.services import Services, services_of
 
 router = APIRouter(tags=["energy"])
 Format = Literal["json", "csv", "boamps"]
 
 
-@router.get("/energy/statement", summary="What searches used between two days")
+@router.get(
+    "/energy/statement",
+    summary="What searches used between two days",
+    response_class=Response,
+    responses=answers_with(*dict.fromkeys(MEDIA_TYPES.values())),
+)
 def statement(
     request: Request,
     identity: Asking,
