@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.utils.flop_counter import FlopCounterMode
 
 from trainers.activations import activate
 from trainers.config import Activation, ModelConfig
@@ -88,6 +89,30 @@ def test_every_product_over_time_is_counted(kind: str, gates: int) -> None:
     # Weights of the inputs, states at every step, and the recurrent weights but for the first.
     to_weights = steps * per_step * features + (steps - 1) * per_step * width
     assert flops.backward == to_weights + steps * per_step * width + 2 * head
+
+
+@pytest.mark.parametrize("num_inputs", [1, 6])
+def test_an_lstm_computes_the_same_with_torchs_kernel_and_written_out(num_inputs: int) -> None:
+    torch.manual_seed(0)
+    layer = RecurrentLayer("lstm", num_inputs, 7, "tanh")
+    x, weights = torch.randn(5, 9, num_inputs), torch.randn(5, 9, 7)
+
+    def states_and_slopes() -> list[torch.Tensor]:
+        leaves = [x.clone().requires_grad_(), *layer.parameters()]
+        layer.zero_grad()
+        states = layer(leaves[0])
+        (states * weights).sum().backward()
+        return [states.detach(), *(leaf.grad for leaf in leaves)]  # type: ignore[misc]
+
+    by_kernel = states_and_slopes()
+    with FlopCounterMode(display=False) as counter:  # watched, so written out
+        written_out = states_and_slopes()
+    assert counter.get_total_flops() > 0
+    for found, expected in zip(written_out, by_kernel, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    own = {name: value.detach()[None] for name, value in layer.named_parameters()}
+    (in_a_pack,) = vmap(lambda one: functional_call(layer, one, (x,)))(own)
+    torch.testing.assert_close(in_a_pack, by_kernel[0], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
