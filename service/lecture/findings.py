@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from service.report.charts.base import COLOURS
@@ -29,6 +29,8 @@ class Findings:
     measures: Mapping[str, float | str]
     """Named results; a page's claims refer to them."""
     figure: Figure
+    also: Mapping[str, Findings] = field(default_factory=dict)
+    """Further pictures with their own tables, by name; their measures stand in `measures` too."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,10 @@
-"""Run one page: its specs as ordinary searches, or its demo under the meter."""
+"""Run one page: its specs as ordinary searches, and its demo under the meter."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -69,18 +69,18 @@ def run_page(
     Args:
         page: one that `runs`.
         out: folder of the ledger and of the searches' reports.
-        overrides: `key=value` as given to `--set`: paths of the page's spec, or settings of its
-            demo.
+        overrides: `key=value` as given to `--set`: paths of the page's spec (`optimizer.lr`), or
+            settings of its demo (`rounds`). Of a page that has both, only what they touch runs
+            once more.
         display: who watches the searches; None: nobody.
 
     Raises:
         ConfigError: an override that the page's spec or demo does not have; nothing was started.
 
     """
-    run = _searches if page.specs else _demo
-    prepared = [run(page, (), out, display)]
+    prepared = [_prepared(page, (), out, display)]
     if overrides:
-        prepared.append(run(page, tuple(overrides), out, display))
+        prepared.append(_prepared(page, tuple(overrides), out, display))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -94,6 +94,42 @@ def run_page(
         yours=variants[1] if overrides else None,
         overrides=tuple(overrides),
         energy_method=method,
+    )
+
+
+def _prepared(
+    page: Page, overrides: tuple[str, ...], out: Path, display: Display | None
+) -> Callable[[], Variant]:
+    """Check the overrides of the page's parts now; the returned call runs what they touch."""
+    of_demo = tuple(text for text in overrides if _is_for_demo(page, text))
+    of_specs = tuple(text for text in overrides if text not in of_demo)
+    starts = []
+    if page.specs and (of_specs or not overrides):
+        starts.append(_searches(page, of_specs, out, display))
+    if page.demo and (of_demo or not overrides):
+        starts.append(_demo(page, of_demo, out, display))
+    return lambda: _joined([start() for start in starts], page)
+
+
+def _is_for_demo(page: Page, override: str) -> bool:
+    """Whether an override is a setting; a spec's paths have a dot, and settings have none."""
+    return not page.specs or (page.demo is not None and "." not in override.partition("=")[0])
+
+
+def _joined(variants: Sequence[Variant], page: Page) -> Variant:
+    """Return a page's parts as one: the searches' picture first, the demo's beside it."""
+    first, *others = variants
+    if not others:
+        return first
+    (demo,) = others
+    name = (page.demo or "").rpartition(":")[2]
+    measures = {**first.findings.measures, **demo.findings.measures}
+    return Variant(
+        findings=replace(first.findings, measures=measures, also={name: demo.findings}),
+        energy_kwh=first.energy_kwh + demo.energy_kwh,
+        seconds=first.seconds + demo.seconds,
+        search_ids=(*first.search_ids, *demo.search_ids),
+        reused=first.reused and demo.reused,
     )
 
 
