@@ -102,7 +102,7 @@ def errata(as_json: JsonOption = False) -> None:
 
     table = Table("E", "page", "printed", "right", "shown by", show_lines=True)
     for erratum in listed():
-        shown_by = "\n".join(erratum.tests) or erratum.source
+        shown_by = "\n".join((*erratum.tests, *([erratum.source] if erratum.source else [])))
         pages = ", ".join(str(page) for page in erratum.pages)
         table.add_row(str(erratum.number), pages, erratum.printed, erratum.right, shown_by)
     emit(as_json, [erratum.model_dump(mode="json") for erratum in listed()], table)
