@@ -56,6 +56,7 @@ class LocallyConnected(nn.Module):
         super().__init__()
         self.out_sizes = tuple(-(-size // stride) for size in sizes)
         self.out_channels = out_channels
+        self.kernel_size = kernel_size
         self.patches = Patches(kernel_size, stride, len(sizes))
         fan_in = in_channels * kernel_size ** len(sizes)
         self.weight_fans = (fan_in, out_channels * kernel_size ** len(sizes))
@@ -103,6 +104,7 @@ class LocalNet(nn.Module):
         head_width: int = 0,
     ) -> None:
         super().__init__()
+        self.input_shape = tuple(input_shape)
         layers = spatial_layers("local", input_shape)
         check_halvings("local", input_shape, depth, "lower `model.depth`")
         channels, sizes = input_shape[0], input_shape[1:]

@@ -14,7 +14,7 @@ from trainers.lanes.plan import fixed_plan
 from trainers.learning_rule_config import LearningRuleConfig
 from trainers.learning_rules import Lanes, Net, make_rule
 from trainers.learning_rules.credit import Backprop
-from trainers.learning_rules.making import RULES, shapes_of, start_state_of
+from trainers.learning_rules.making import RULES, start_state_of
 from trainers.models import Mlp
 from trainers.trial import Trial
 
@@ -66,9 +66,9 @@ def test_target_propagation_adds_an_inverse_net_per_layer(kind, inverse_sizes):
     """The paper's net for MNIST, 784 - 5 x 256 - 10: 466,698 parameters of its own."""
     model = Mlp((784,), 10, depth=5, width=256, activation="tanh")
     assert sum(p.numel() for p in model.parameters()) == 466_698
-    shapes = shapes_of(Net.of(model, "tanh", "cross_entropy"))
+    layers = Net.of(model, "tanh", "cross_entropy").layers
     state = start_state_of(
-        make_rule(LearningRuleConfig(kind=kind)), shapes, seed=0, dtype=torch.float32
+        make_rule(LearningRuleConfig(kind=kind)), layers, seed=0, dtype=torch.float32
     )
     own = [rows.numel() for name, rows in state.items() if name[0] in "Vc" and "." not in name]
     assert sum(own) == sum(below * above + below for below, above in inverse_sizes)
