@@ -49,6 +49,9 @@ class Page(Section):
     """Values of the demo's settings on this page."""
     minutes: float = 0.0
     """About how long it takes on two cores."""
+    long_run: str | None = None
+    """A file of `search_spaces/lecture` with the arms of a table on real data, which takes far
+    longer than a page may; see `service.lecture.long_run`."""
     claims: tuple[Claim, ...] = ()
 
     @model_validator(mode="after")

@@ -16,7 +16,9 @@ import pandas as pd
 from search_spaces.lecture import FOLDER
 from service.energy import Site
 from service.lecture.findings import Findings
+from service.lecture.long_run import recorded_table, table_of
 from service.lecture.running import PageOutcome, comparison
+from service.report.numbers import energy
 from service.search.provenance import versions
 
 MOST_ROWS = 60
@@ -85,13 +87,16 @@ def section(outcome: PageOutcome) -> str:
         {"name": name, "text": (FOLDER / name).read_text(encoding="utf-8")}
         for name in outcome.page.specs
     ]
+    recorded = recorded_table(outcome.page)
     return render(
         "section.html",
         page=outcome.page,
         facts=facts,
-        energy_j=float(str(facts["energy_kwh"])) * 3.6e6,
+        energy=energy(float(str(facts["energy_kwh"]))),
         pictures=pictures,
         comparison=_html_table(comparison(outcome)),
+        long_run=recorded,
+        long_table=_html_table(table_of(recorded)) if recorded else "",
         numbers=[(title, _numbers(findings.table)) for _, title, findings in shown],
         specs=specs,
     )

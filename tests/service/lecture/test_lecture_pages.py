@@ -126,7 +126,11 @@ def test_zeros_stay_at_guessing_and_he_learns(run):
     assert float(measures["final cost, too_small"]) > float(measures["final cost, he"])
     boundaries = run("p56")
     assert boundaries.default.reused
-    assert float(boundaries.default.findings.measures["spread of predicted chances, zeros"]) < 1e-3
+    found = boundaries.default.findings.measures
+    assert float(found["spread of predicted chances, zeros"]) < 1e-3
+    for kind in ("zeros", "too_small", "too_large", "he"):
+        name = f"validation accuracy, {kind}"
+        assert found[name] == pytest.approx(measures[name])
 
 
 def test_a_grid_tests_three_rates_and_random_search_nine(run):
