@@ -144,7 +144,9 @@ def errata(as_json: JsonOption = False) -> None:
 
     from service.lecture.errata import errata as listed
 
-    table = Table("E", "page", "printed", "right", "shown by", show_lines=True)
+    table = Table(show_lines=True)
+    for name in ("E", "page", "printed", "right", "shown by"):
+        table.add_column(name, overflow="fold")  # a test's name cut short names no test
     for erratum in listed():
         shown_by = "\n".join((*erratum.tests, *([erratum.source] if erratum.source else [])))
         pages = ", ".join(str(page) for page in erratum.pages)
