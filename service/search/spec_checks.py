@@ -192,7 +192,7 @@ def _check_sparsity_is_measured(spec: SearchSpec, space: Space) -> None:
     if dimension is None:
         lowest = spec.base.pruning.sparsity
     elif isinstance(dimension, Choice):
-        lowest = min(float(value) for value in dimension.values)
+        lowest = min((v for v in dimension.values if isinstance(v, int | float)), default=0.0)
     else:
         lowest = dimension.low
     if lowest <= 0:
