@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trainers.config import Activation
 from trainers.models.mlp import BatchNormPlace, hidden_block
-from trainers.models.spatial import check_halvings, halved, spatial_layers
+from trainers.models.spatial import check_halvings, check_kernel, halved, spatial_layers
 
 
 class Patches(nn.Module):
@@ -106,6 +106,7 @@ class LocalNet(nn.Module):
         super().__init__()
         self.input_shape = tuple(input_shape)
         layers = spatial_layers("local", input_shape)
+        check_kernel(input_shape, kernel_size)
         check_halvings("local", input_shape, depth, "lower `model.depth`")
         channels, sizes = input_shape[0], input_shape[1:]
         self.layers = nn.ModuleList()

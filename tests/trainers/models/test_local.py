@@ -150,6 +150,9 @@ def test_values_that_cannot_work_are_refused(values, message):
 def test_inputs_that_cannot_work_are_refused():
     with pytest.raises(ConfigError, match=r"`model.kind: local` needs.*\(30,\)"):
         build_model(ModelConfig(kind="local"), (30,), 2)
+    for kind in ("local", "capsule"):
+        with pytest.raises(ConfigError, match=r"kernel_size` must be <= .* 8 of .*got 9; try 7"):
+            build_model(ModelConfig(kind=kind, kernel_size=9), (1, 8, 8), 2)
     with pytest.raises(ConfigError, match=r"can be halved 3 times.*lower `model.depth`"):
         build_model(ModelConfig(kind="local", depth=4, width=2), (1, 8, 8), 2)
     build_model(ModelConfig(kind="local", depth=3, width=2), (1, 8, 8), 2)

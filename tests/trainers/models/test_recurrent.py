@@ -7,7 +7,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainers.activations import activate
-from trainers.config import Activation, ModelConfig
+from trainers.config import Activation, ModelConfig, TrialConfig
 from trainers.errors import ConfigError
 from trainers.flops import count_flops, count_params
 from trainers.models import build_model
@@ -154,6 +154,8 @@ def test_bad_input_is_refused_with_what_would_work() -> None:
         build_model(ModelConfig(kind="gru"), (30,), 2)
     with pytest.raises(ConfigError, match=r"`model.depth` of a rnn must be >= 1, but got 0"):
         build_model(ModelConfig(kind="rnn", depth=0), (1, 8), 2)
+    with pytest.raises(ConfigError, match=r"`model.activation` belongs .*'elu' for gru; leave it"):
+        TrialConfig.from_mapping({"model": {"kind": "gru", "activation": "elu"}})
     with pytest.raises(ConfigError, match=r"rows of tokens.*\(1, 8\)"):
         build_model(ModelConfig(kind="rnn", language_model=True), (1, 8), 2)
 
