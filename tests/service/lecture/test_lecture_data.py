@@ -48,6 +48,8 @@ def test_what_a_page_runs_exists_and_its_specs_are_valid():
     for page in running:
         assert callable(resolve(page.draw or page.demo or ""))
         assert 0 < page.minutes < 2
+        for column in ("lecture", "published", "ours"):
+            assert any(getattr(claim, column) for claim in page.claims), (page.name, column)
         for name in page.specs:
             assert SearchSpec.from_yaml(FOLDER / name).plan()
     assert sum(page.minutes for page in running) < 40
