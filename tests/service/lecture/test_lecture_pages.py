@@ -8,9 +8,12 @@ import time
 import pandas as pd
 import pytest
 
+from service.lecture import running
 from service.lecture.book import BOOK_NAME, run_book
+from service.lecture.demos import losses
 from service.lecture.figures import landscapes
 from service.lecture.figures.rates import regime
+from service.lecture.findings import Findings
 from service.lecture.pages import page_of, pages
 from service.lecture.rendering import write_page
 from service.lecture.running import _prepared, comparison, run_page
@@ -140,7 +143,13 @@ def test_a_grid_tests_three_rates_and_random_search_nine(run):
     assert measures["best validation error, random"] < measures["best validation error, grid"]
 
 
-def test_of_a_page_with_two_parts_only_what_is_changed_runs_again(run, out):
+@pytest.fixture
+def once(monkeypatch):
+    """Run demos once, whatever the meter sees of them."""
+    monkeypatch.setattr(running, "METERED_FOR_S", 1e-9)
+
+
+def test_of_a_page_with_two_parts_only_what_is_changed_runs_again(out, once):
     page = page_of("p57").model_copy(
         update={
             "demo": "service.lecture.demos.tickets:tickets",
@@ -160,6 +169,19 @@ def test_of_a_page_with_two_parts_only_what_is_changed_runs_again(run, out):
         run_page(page, out, ["round=2"])
     with pytest.raises(ConfigError, match="did you mean `kind`"):
         run_page(page, out, ["init.kin=he"])
+
+
+def test_a_demo_is_repeated_until_the_meter_has_seen_it(tmp_path, monkeypatch):
+    times, chain = [], losses.chain
+
+    def counted(settings: losses.Chain) -> Findings:
+        times.append(1)
+        return chain(settings)
+
+    monkeypatch.setattr(losses, "chain", counted)
+    monkeypatch.setattr(running, "METERED_FOR_S", 0.2)
+    variant = run_page(page_of("p20"), tmp_path).default
+    assert variant.seconds * len(times) >= 0.2  # the time is that of one, the sum of all
 
 
 def test_surfaces_and_the_line_between_solutions_are_drawn_for_each_net(monkeypatch, out):
@@ -208,7 +230,7 @@ def test_tickets_are_better_and_faster_than_their_controls(run):
         assert epoch["ticket"] < min(epoch["reinitialised"], epoch["random_mask"])
 
 
-def test_a_book_needs_nothing_beside_it(tmp_path):
+def test_a_book_needs_nothing_beside_it(tmp_path, once):
     book = run_book(tmp_path, chosen=[page_of("p12"), page_of("p65")])
     text = book.read_text()
     assert book.name == BOOK_NAME
