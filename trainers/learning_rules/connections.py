@@ -1,13 +1,12 @@
 """How a layer's units are wired to its inputs, and what each kind of layer computes of it.
 
-A locally connected layer is many small dense ones, a group per position, and a convolution is one
-small dense layer that sees every position as a row. So three products serve all of them: z = W x
-forwards, delta W backwards, delta^T x for the update; kinds differ in how units, inputs and weights
-are sorted into groups and back.
+Every rule needs three products: z = W x forwards, delta W backwards, delta^T x for the update. A
+locally connected layer is many small dense ones, a group per position, and a convolution is one
+small dense layer that sees every position as a row; the Hebbian rules see them so.
 
 Shapes: W lanes, B rows, `in` and `out` the layer's inputs and units, flat as `flatten(1)` makes
 them (unit o * P + p is channel o at position p). G groups of O units that see the same K inputs in
-R rows: dense G = W, O = out, K = in, R = B; local G = W P, R = B; tied G = W, R = B P.
+R rows: dense G = W, O = out, K = in, R = B; local G = W P, R = B; conv G = W, R = B P.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ class Connections:
 
 @dataclass(frozen=True)
 class LocalConnections(Connections):
-    """Units of a locally connected layer; `tied` shares their weights between positions."""
+    """A locally connected layer: every unit sees a field of its own, through weights of its own."""
 
     in_channels: int
     in_sizes: tuple[int, int]
@@ -88,7 +87,6 @@ class LocalConnections(Connections):
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
-    tied: bool
 
     @property
     def num_positions(self) -> int:
@@ -98,8 +96,7 @@ class LocalConnections(Connections):
     @property
     def weight_shape(self) -> tuple[int, int]:
         """(rows, K); see `Connections`."""
-        rows = self.out_channels if self.tied else self.num_units
-        return rows, self.in_channels * math.prod(self.kernel)
+        return self.num_units, self.in_channels * math.prod(self.kernel)
 
     @property
     def fans(self) -> tuple[int, int]:
@@ -109,28 +106,19 @@ class LocalConnections(Connections):
 
     def forward(self, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Return z = W h + b, [W, B, out]."""
-        by_group = bias.unsqueeze(1)
-        if not self.tied:
-            by_group = self.grouped(bias.unsqueeze(2)).transpose(1, 2)  # [G, 1, O]
+        by_group = self.grouped(bias.unsqueeze(2)).transpose(1, 2)  # [G, 1, O]
         z = torch.baddbmm(by_group, self.fields(h), self.grouped(weight).transpose(1, 2))
-        if self.tied:
-            z = z.view(len(h), h.shape[1], self.num_positions, -1).transpose(2, 3)
-        else:
-            z = z.view(len(h), self.num_positions, h.shape[1], -1).permute(0, 2, 3, 1)
+        z = z.view(len(h), self.num_positions, h.shape[1], -1).permute(0, 2, 3, 1)
         return z.reshape(len(h), h.shape[1], self.num_units)
 
     def back(self, delta: Tensor, weight: Tensor) -> Tensor:
         """Return delta W, what units [W, B, out] send down through weights, [W, B, in]."""
         num_lanes, num_rows = delta.shape[:2]
         seen = torch.bmm(self._units(delta), self.grouped(weight))  # [G, R, K]
-        if self.tied:
-            seen = seen.view(num_lanes * num_rows, self.num_positions, -1).transpose(1, 2)
-        else:
-            seen = seen.view(num_lanes, self.num_positions, num_rows, -1).permute(0, 2, 3, 1)
-            seen = seen.flatten(0, 1)  # [W B, K, P]
+        seen = seen.view(num_lanes, self.num_positions, num_rows, -1).permute(0, 2, 3, 1)
         spread = nn.functional.fold(
-            seen, self.in_sizes, self.kernel, padding=self.padding, stride=self.stride
-        )
+            seen.flatten(0, 1), self.in_sizes, self.kernel, padding=self.padding, stride=self.stride
+        )  # from [W B, K, P]
         return spread.view(num_lanes, num_rows, self.num_inputs)
 
     def weight_update(self, delta: Tensor, h: Tensor) -> Tensor:
@@ -138,43 +126,101 @@ class LocalConnections(Connections):
         update = torch.bmm(self._units(delta).transpose(1, 2), self.fields(h))
         return self.ungrouped(update, len(h)).div_(h.shape[1])
 
-    def bias_update(self, delta: Tensor) -> Tensor:
-        """Return the mean over rows of delta, shaped as the bias."""
-        mean = delta.mean(1)
-        return mean.view(len(mean), self.out_channels, -1).sum(2) if self.tied else mean
-
     def fields(self, h: Tensor) -> Tensor:
         """Return what each group of units sees of h [W, B, in], [G, R, K]."""
-        num_lanes, num_rows = h.shape[:2]
-        pictures = h.reshape(num_lanes * num_rows, self.in_channels, *self.in_sizes)
-        seen = nn.functional.unfold(
-            pictures, self.kernel, padding=self.padding, stride=self.stride
-        )  # [W B, K, P]
-        if self.tied:
-            return seen.transpose(1, 2).reshape(num_lanes, num_rows * self.num_positions, -1)
-        seen = seen.view(num_lanes, num_rows, *seen.shape[1:]).permute(0, 3, 1, 2)
-        return seen.reshape(num_lanes * self.num_positions, num_rows, -1)
+        seen = self._unfolded(h).view(*h.shape[:2], -1, self.num_positions).permute(0, 3, 1, 2)
+        return seen.reshape(len(h) * self.num_positions, h.shape[1], -1)
 
     def grouped(self, weight: Tensor) -> Tensor:
         """Return weights by group, [G, O, K]."""
-        if self.tied:
-            return weight
         by_channel = weight.reshape(len(weight), self.out_channels, self.num_positions, -1)
         return by_channel.transpose(1, 2).flatten(0, 1)
 
     def ungrouped(self, weight: Tensor, num_lanes: int) -> Tensor:
         """Return weights [G, O, K] as the layer keeps them, [W, rows, K]."""
-        if self.tied:
-            return weight
         by_position = weight.reshape(num_lanes, self.num_positions, *weight.shape[1:])
         return by_position.transpose(1, 2).flatten(1, 2)
+
+    def _unfolded(self, h: Tensor) -> Tensor:
+        """Return all fields of h [W, B, in], [W B, K, P]."""
+        pictures = h.reshape(-1, self.in_channels, *self.in_sizes)
+        return nn.functional.unfold(pictures, self.kernel, padding=self.padding, stride=self.stride)
 
     def _units(self, delta: Tensor) -> Tensor:
         """Return deltas [W, B, out] by group, [G, R, O], in one piece: it multiplies faster."""
         by_channel = delta.reshape(*delta.shape[:2], self.out_channels, self.num_positions)
-        if self.tied:
-            return by_channel.transpose(2, 3).flatten(1, 2).contiguous()
         return by_channel.permute(0, 3, 1, 2).flatten(0, 1).contiguous()
+
+
+@dataclass(frozen=True)
+class ConvConnections(LocalConnections):
+    """A convolution: a locally connected layer whose positions share their weights.
+
+    Products are torch's convolutions, lane by lane: over all lanes at once they mostly lose on a
+    CPU, and torch rounds one lane's differently.
+    """
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """(rows, K); see `Connections`."""
+        return self.out_channels, self.in_channels * math.prod(self.kernel)
+
+    def forward(self, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Return z = W h + b, [W, B, out]."""
+        lanes = zip(self._pictures(h), self._kernels(weight), bias, strict=True)
+        z = [
+            nn.functional.conv2d(picture, kernel, own, self.stride, self.padding)
+            for picture, kernel, own in lanes
+        ]
+        return torch.stack(z).flatten(2)
+
+    def back(self, delta: Tensor, weight: Tensor) -> Tensor:
+        """Return delta W, what units [W, B, out] send down through weights, [W, B, in]."""
+        size = (delta.shape[1], self.in_channels, *self.in_sizes)
+        lanes = zip(self._maps(delta), self._kernels(weight), strict=True)
+        down = [
+            nn.grad.conv2d_input(size, kernel, maps, self.stride, self.padding)
+            for maps, kernel in lanes
+        ]
+        return torch.stack(down).flatten(2)
+
+    def weight_update(self, delta: Tensor, h: Tensor) -> Tensor:
+        """Return the mean over rows of delta h^T, shaped as the weight."""
+        size = (self.out_channels, self.in_channels, *self.kernel)
+        lanes = zip(self._maps(delta), self._pictures(h), strict=True)
+        updates = [
+            nn.grad.conv2d_weight(picture, size, maps, self.stride, self.padding)
+            for maps, picture in lanes
+        ]
+        return torch.stack(updates).flatten(2).div_(h.shape[1])
+
+    def bias_update(self, delta: Tensor) -> Tensor:
+        """Return the mean over rows of delta, shaped as the bias."""
+        return delta.mean(1).view(len(delta), self.out_channels, -1).sum(2)
+
+    def fields(self, h: Tensor) -> Tensor:
+        """Return what each group of units sees of h [W, B, in], [G, R, K]."""
+        seen = self._unfolded(h).transpose(1, 2)  # [W B, P, K]
+        return seen.reshape(len(h), h.shape[1] * self.num_positions, -1)
+
+    def grouped(self, weight: Tensor) -> Tensor:
+        """Return weights by group, [G, O, K]."""
+        return weight
+
+    def ungrouped(self, weight: Tensor, num_lanes: int) -> Tensor:
+        """Return weights [G, O, K] as the layer keeps them, [W, rows, K]."""
+        return weight
+
+    def _pictures(self, h: Tensor) -> Tensor:
+        return h.reshape(*h.shape[:2], self.in_channels, *self.in_sizes)
+
+    def _kernels(self, weight: Tensor) -> Tensor:
+        return weight.view(-1, self.out_channels, self.in_channels, *self.kernel)
+
+    def _maps(self, delta: Tensor) -> Tensor:
+        """Return deltas [W, B, out] as maps [W, B, O, height, width]."""
+        height = (self.in_sizes[0] + self.stride[0] - 1) // self.stride[0]
+        return delta.reshape(*delta.shape[:2], self.out_channels, height, -1)
 
 
 def weight_layers(model: LayeredModel) -> list[tuple[str, nn.Module]]:
@@ -204,7 +250,8 @@ def _local(
     channels, *sizes = shape
     side = layer.kernel_size if isinstance(layer, LocallyConnected) else layer.kernel_size[0]
     is_signal = len(sizes) == 1
-    return LocalConnections(
+    made = LocalConnections if isinstance(layer, LocallyConnected) else ConvConnections
+    return made(
         num_inputs=math.prod(shape),
         num_units=layer.out_channels * math.prod(halved(shape[1:])),
         in_channels=channels,
@@ -213,5 +260,4 @@ def _local(
         kernel=(1 if is_signal else side, side),
         stride=(1 if is_signal else 2, 2),
         padding=(0 if is_signal else side // 2, side // 2),
-        tied=not isinstance(layer, LocallyConnected),
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from search_spaces.lecture import FOLDER
 from service.lecture import long_run
 from service.lecture.long_run import LongRun, recorded_table, table_of, write_recorded
 from service.lecture.pages import Page, page_of
+from service.search.spec import SearchSpec
 from trainers.config import DataConfig
 from trainers.data import load
 from trainers.errors import ConfigError, DataError
@@ -33,6 +35,9 @@ def test_the_arms_are_the_papers_and_each_has_a_command_of_its_own():
     arms = LongRun(page_of("p34")).arms
     assert {(arm.column, arm.name): arm.published_percent for arm in arms} == PUBLISHED
     assert len({arm.command for arm in arms}) == len(arms)
+    specs = [SearchSpec.from_yaml(FOLDER / arm.spec, arm.set) for arm in arms]
+    assert len({str([(r.trials, r.epochs, r.halving) for r in spec.plan()]) for spec in specs}) == 1
+    assert len({str(spec.finalists) for spec in specs}) == 1
 
 
 SPEC = """
