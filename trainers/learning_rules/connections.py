@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 from trainers.models.local import LocallyConnected, LocalNet
 from trainers.models.mlp import Mlp
@@ -179,8 +180,7 @@ class ConvConnections(LocalConnections):
         size = (delta.shape[1], self.in_channels, *self.in_sizes)
         lanes = zip(self._maps(delta), self._kernels(weight), strict=True)
         down = [
-            nn.grad.conv2d_input(size, kernel, maps, self.stride, self.padding)
-            for maps, kernel in lanes
+            conv2d_input(size, kernel, maps, self.stride, self.padding) for maps, kernel in lanes
         ]
         return torch.stack(down).flatten(2)
 
@@ -189,8 +189,7 @@ class ConvConnections(LocalConnections):
         size = (self.out_channels, self.in_channels, *self.kernel)
         lanes = zip(self._maps(delta), self._pictures(h), strict=True)
         updates = [
-            nn.grad.conv2d_weight(picture, size, maps, self.stride, self.padding)
-            for maps, picture in lanes
+            conv2d_weight(picture, size, maps, self.stride, self.padding) for maps, picture in lanes
         ]
         return torch.stack(updates).flatten(2).div_(h.shape[1])
 
