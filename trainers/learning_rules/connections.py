@@ -177,19 +177,21 @@ class ConvConnections(LocalConnections):
 
     def back(self, delta: Tensor, weight: Tensor) -> Tensor:
         """Return delta W, what units [W, B, out] send down through weights, [W, B, in]."""
-        size = (delta.shape[1], self.in_channels, *self.in_sizes)
+        size, geometry = (delta.shape[1], *self._picture), (self.stride, self.padding)
         lanes = zip(self._maps(delta), self._kernels(weight), strict=True)
         down = [
-            conv2d_input(size, kernel, maps, self.stride, self.padding) for maps, kernel in lanes
+            conv2d_input(size, kernel, maps, *geometry)  # type: ignore[no-untyped-call]
+            for maps, kernel in lanes
         ]
         return torch.stack(down).flatten(2)
 
     def weight_update(self, delta: Tensor, h: Tensor) -> Tensor:
         """Return the mean over rows of delta h^T, shaped as the weight."""
-        size = (self.out_channels, self.in_channels, *self.kernel)
+        size, geometry = self._kernel, (self.stride, self.padding)
         lanes = zip(self._maps(delta), self._pictures(h), strict=True)
         updates = [
-            conv2d_weight(picture, size, maps, self.stride, self.padding) for maps, picture in lanes
+            conv2d_weight(picture, size, maps, *geometry)  # type: ignore[no-untyped-call]
+            for maps, picture in lanes
         ]
         return torch.stack(updates).flatten(2).div_(h.shape[1])
 
@@ -210,11 +212,21 @@ class ConvConnections(LocalConnections):
         """Return weights [G, O, K] as the layer keeps them, [W, rows, K]."""
         return weight
 
+    @property
+    def _picture(self) -> tuple[int, ...]:
+        """Shape of one row of inputs."""
+        return self.in_channels, *self.in_sizes
+
+    @property
+    def _kernel(self) -> tuple[int, ...]:
+        """Shape of the weight, as torch's convolutions read it."""
+        return self.out_channels, self.in_channels, *self.kernel
+
     def _pictures(self, h: Tensor) -> Tensor:
-        return h.reshape(*h.shape[:2], self.in_channels, *self.in_sizes)
+        return h.reshape(*h.shape[:2], *self._picture)
 
     def _kernels(self, weight: Tensor) -> Tensor:
-        return weight.view(-1, self.out_channels, self.in_channels, *self.kernel)
+        return weight.view(-1, *self._kernel)
 
     def _maps(self, delta: Tensor) -> Tensor:
         """Return deltas [W, B, out] as maps [W, B, O, height, width]."""
