@@ -75,7 +75,8 @@ class GroupEpoch:
     num_steps: int
     more_metrics: Sequence[dict[str, float]]
     """`cos_backprop` where a learning rule was used: its cosine with the true gradient in hidden
-    layers; statistics, and `full_train_loss`, where a lane asked for them."""
+    layers, together and (`cos_backprop_1` and on) one by one; statistics, and `full_train_loss`,
+    where a lane asked for them."""
 
 
 class FuseGroup:
@@ -288,8 +289,9 @@ class FuseGroup:
             before = self._before_last if len(self._before_last) else self._params
             found = self._statistics.measure(self._params, before, self._buffers)
         if self._rule is not None:
-            for lane, cosine in enumerate(self._rule.cosine.tolist()):
-                found[lane]["cos_backprop"] = cosine
+            for name, cosines in self._rule.cosines.items():
+                for lane, cosine in enumerate(cosines.tolist()):
+                    found[lane][name] = cosine
         wanted = [config.train.convergence_change is not None for config in self._configs]
         if any(wanted):
             data = self._data
