@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +11,13 @@ from typing import TYPE_CHECKING
 from service.ledger import Ledger
 from service.report.best import best_yaml
 from service.report.facts import Facts, collect
+from service.report.files import write_frame, write_text, written
 from service.report.page import render_page
 from service.report.summary import SUMMARY_NAME, summary
 from service.report.verdict import Answer, answer, sentence
 from trainers.errors import ConfigError
 
 if TYPE_CHECKING:
-    import pandas as pd
 
     from service.energy import EnergyAccounts, Site
 
@@ -74,12 +72,12 @@ def write_outputs(
         trials = _tables(facts, directory)
         best = None
         if found is not None:
-            best = _text(directory / "best.yaml", best_yaml(facts, found))
+            best = write_text(directory / "best.yaml", best_yaml(facts, found))
         text = json.dumps(summary(facts), indent=2, allow_nan=False)
         return Outputs(
             directory=directory,
-            summary=_text(directory / SUMMARY_NAME, text + "\n"),
-            report=_text(directory / "report.html", render_page(facts)),
+            summary=write_text(directory / SUMMARY_NAME, text + "\n"),
+            report=write_text(directory / "report.html", render_page(facts)),
             trials=trials,
             curves=directory / "curves.parquet",
             energy=directory / "energy.parquet",
@@ -113,10 +111,10 @@ def _tables(facts: Facts, directory: Path) -> Path:
     energy = pd.DataFrame(columns=list(ENERGY_COLUMNS))
     if facts.accounts is not None:
         energy = facts.accounts.frame()
-    _frame(directory / "curves.parquet", facts.curves)
-    _frame(directory / "energy.parquet", energy)
-    _written(directory / "trials.csv", lambda path: trials.to_csv(path, index=False))
-    return _frame(directory / "trials.parquet", trials)
+    write_frame(directory / "curves.parquet", facts.curves)
+    write_frame(directory / "energy.parquet", energy)
+    written(directory / "trials.csv", lambda path: trials.to_csv(path, index=False))
+    return write_frame(directory / "trials.parquet", trials)
 
 
 def _weights(facts: Facts, directory: Path) -> Path | None:
@@ -129,23 +127,4 @@ def _weights(facts: Facts, directory: Path) -> Path | None:
         return target if target.exists() else None
     if target.exists() and source.samefile(target):
         return target
-    return _written(target, lambda path: shutil.copyfile(source, path))
-
-
-def _frame(path: Path, frame: pd.DataFrame) -> Path:
-    return _written(path, lambda place: frame.to_parquet(place, index=False))
-
-
-def _text(path: Path, text: str) -> Path:
-    return _written(path, lambda place: place.write_text(text, encoding="utf-8"))
-
-
-def _written(path: Path, write: Callable[[Path], object]) -> Path:
-    """Write beside `path`, then move into place: readers never see half a file."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return written(target, lambda path: shutil.copyfile(source, path))
