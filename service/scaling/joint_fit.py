@@ -22,6 +22,8 @@ class JointFit:
     """One of `joint_laws.LAWS`."""
     method: str
     """`log_huber_lbfgsb` or `variable_projection`."""
+    delta: float
+    """Huber's threshold in units of log L; variable projection does not read it."""
     params: Mapping[str, float]
     """The law's parameters, then the exponents `a` (N_opt ~ C^a) and `b` = 1 - a (D_opt)."""
     objective: float
@@ -108,6 +110,7 @@ class JointFit:
         return {
             "law": self.law,
             "method": self.method,
+            "delta": self.delta,
             "params": {name: float(value) for name, value in self.params.items()},
             "objective": self.objective,
             "num_points": self.num_points,

@@ -56,7 +56,8 @@ def effective_tokens(
     seen = np.asarray(tokens, dtype=float)
     unique = np.minimum(seen, np.asarray(unique_tokens, dtype=float))
     decay = np.asarray(repeats_decay, dtype=float)
-    return unique * (1.0 - decay * np.expm1(-(seen / unique - 1.0) / decay))
+    worth = 1.0 - decay * np.expm1(-(seen / unique - 1.0) / decay)
+    return np.asarray(unique * worth, dtype=float)
 
 
 def predict_loss(
