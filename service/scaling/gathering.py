@@ -1,0 +1,122 @@
+"""Ask a study every default question, and collect what to be careful about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from service.report.numbers import percent, short
+from service.scaling.analysis import KNEE_SHARE, Analysis, core_answers
+from service.scaling.fits import EnvelopeFit, IsoflopFit, fit_envelope, fit_isoflop, fit_joint
+from service.scaling.fitted import StudyFit
+from service.scaling.leverage import leverage
+from trainers.errors import ScalingError
+
+if TYPE_CHECKING:
+    from service.scaling.study import ScalingStudy
+
+Found = TypeVar("Found")
+FLOOR_SHARE = 0.5
+"""A floor whose interval is wider than this share of what is reducible is warned about."""
+COVERAGE_SLACK = 0.1
+"""Measured coverage that falls short of the nominal one by more is warned about."""
+
+
+def gather(study: ScalingStudy, threshold: float = KNEE_SHARE) -> Analysis:
+    """Answer every default question of a study.
+
+    What the points cannot carry (isoFLOP minima of scattered budgets, an envelope without curves)
+    is left out.
+
+    Raises:
+        ScalingError: there are too few points for the law itself.
+
+    """
+    fit = study.fitted
+    isoflop = _or_none(lambda: fit_isoflop(fit.points))
+    envelope = _or_none(lambda: fit_envelope(fit.points))
+    return Analysis(
+        name=study.name,
+        seed=study.seed,
+        isoflop=isoflop,
+        second_opinions=_second_opinions(fit, isoflop, envelope),
+        leverage=_leverage(fit),
+        verification=study.verification,
+        warnings=_warnings(study, fit, isoflop),
+        **core_answers(fit, study.axis, threshold),
+    )
+
+
+def _or_none(ask: Callable[[], Found]) -> Found | None:
+    try:
+        return ask()
+    except ScalingError:
+        return None
+
+
+def _second_opinions(
+    fit: StudyFit, isoflop: IsoflopFit | None, envelope: EnvelopeFit | None
+) -> tuple[object, ...]:
+    found: list[object] = []
+    if fit.law == "chinchilla" and fit.joint.method != "variable_projection":
+        projected = _or_none(lambda: fit_joint(fit.points, method="variable_projection"))
+        found += [projected] if projected is not None else []
+    return (*found, *(one for one in (isoflop, envelope) if one is not None))
+
+
+def _leverage(fit: StudyFit) -> pd.DataFrame | None:
+    """Return the rows by how far leaving them out moves the exponent a, most first."""
+    if fit.joint.method == "variable_projection" or fit.law == "repeated_data":
+        return None
+    table = leverage(fit.points, fit.joint)
+    return table.sort_values("da", key=abs, ascending=False, ignore_index=True)
+
+
+def _warnings(study: ScalingStudy, fit: StudyFit, isoflop: IsoflopFit | None) -> tuple[str, ...]:
+    found = list(fit.joint.warnings)
+    if len(study.recipes) > 1:
+        others = ", ".join(name for name in study.recipes if name != study.recipe)
+        found.append(f"the answers are of the recipe `{study.recipe}`; others: {others}")
+    found += _about_floor(fit)
+    found += _about_heldout(fit)
+    found += list(isoflop.warnings) if isoflop is not None else []
+    return tuple(dict.fromkeys(found))
+
+
+def _about_floor(fit: StudyFit) -> Sequence[str]:
+    """Warn where extrapolation is mostly a guess about E."""
+    ends = fit.ends("E") if "E" in fit.params else None
+    if ends is None:
+        return []
+    width = ends[1] - ends[0]
+    loss = float(fit.optimum(np.array([fit.largest_flops]))["loss"].iloc[0])
+    reducible = loss - fit.params["E"]
+    if width < FLOOR_SHARE * reducible:
+        return []
+    return [
+        f"the floor E is known to {short(ends[0])}-{short(ends[1])} only, which is "
+        f"{percent(width / reducible)} of what is reducible at the largest budget: predictions far "
+        "beyond the data are mostly a guess about E"
+    ]
+
+
+def _about_heldout(fit: StudyFit) -> Sequence[str]:
+    found = []
+    heldout, conformal = fit.heldout, fit.conformal
+    if heldout is None or conformal is None:
+        return ["nothing could be held out: no prediction interval, and no check of the law"]
+    if heldout.rmse >= heldout.naive_rmse:
+        found.append(
+            f"larger budgets were predicted no better ({percent(heldout.rmse)}) than by carrying "
+            f"the last value forward ({percent(heldout.naive_rmse)})"
+        )
+    if conformal.coverage is not None and conformal.coverage < fit.confidence - COVERAGE_SLACK:
+        found.append(
+            f"intervals of nominally {percent(fit.confidence)} covered "
+            f"{percent(conformal.coverage)} of the larger budgets held out: read the band as "
+            "too narrow"
+        )
+    return found
