@@ -7,11 +7,13 @@ spread.py      the unit in which errors are measured
 
 from service.scaling.conformal import Conformal, predict_with_interval
 from service.scaling.heldout import Heldout, Predictor, rolling_origin
+from service.scaling.multiverse import multiverse
 
 __all__ = [
     "Conformal",
     "Heldout",
     "Predictor",
+    "multiverse",
     "predict_with_interval",
     "rolling_origin",
 ]
