@@ -5,13 +5,13 @@ All trials of a group share a model and an epoch's rows, so they are lanes of th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
 from service.ledger.records import TrialRecord
+from service.scaling.facts import facts_of, group_key, key_of
 from service.scaling.lengths import Lengths, choose_lengths, shared_warmup, updates_per_epoch
 from service.scaling.study_spec import StudySpec, Values
 from trainers.config import DataConfig, ModelConfig, TrialConfig
@@ -19,8 +19,6 @@ from trainers.data import load
 from trainers.flops import count_params, flops_per_epoch
 from trainers.models import build_model
 
-STUDY = "study"
-"""Key of a trial's `sampler_attrs` under which its place in the study is written."""
 _BATCHES_TO_COUNT = 1000
 
 
@@ -81,23 +79,6 @@ class Group:
             "warmup_updates": self.warmup_updates,
             "planned": self.planned,
         }
-
-
-def group_key(recipe: Values, size: Values, data_size: int | None) -> str:
-    """Return one text for a group."""
-    return json.dumps([dict(recipe), dict(size), data_size], sort_keys=True)
-
-
-def facts_of(trial: TrialRecord) -> Mapping[str, Any]:
-    """Return what a study wrote beside one of its trials."""
-    facts: Mapping[str, Any] = trial.sampler_attrs[STUDY]
-    return facts
-
-
-def key_of(trial: TrialRecord) -> str:
-    """Return the key of the group that a trial belongs to."""
-    facts = facts_of(trial)
-    return group_key(facts["recipe"], facts["size"], facts["data_size"])
 
 
 def make_groups(

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.ledger.records import RoundRecord, TrialRecord
-from service.scaling.groups import Group, facts_of, make_groups
+from service.scaling.facts import PREDICTION, facts_of
+from service.scaling.groups import Group, make_groups
 from service.scaling.study_spec import StudySpec
 from service.scaling.waves import NewTrial, StudyState, Wave
 from service.search.batches import complete, settle
@@ -20,8 +21,7 @@ from service.search.context import SearchContext, Stopped
 from service.search.goals import note_energy
 from service.search.proposals import cost_of
 
-PREDICTION = "prediction"
-"""Kind of the event that holds what `verify` predicted, written before anything is trained."""
+LIMITS = ("`limits.min_updates`", "`limits.max_passes`")
 
 
 class StudyProcedure:
@@ -66,9 +66,15 @@ def groups_of(
     """Return the spec's groups and those that predictions ask for; say what is left out."""
     predictions = [e.payload for e in context.ledger.events(context.search_id, PREDICTION)]
     groups = make_groups(spec, trials, predictions)
-    for group in groups:
-        for budget, reason in group.left_out.items() if group.planned else ():
-            context.warn(f"{group.name} is not trained with {budget:g} FLOP: {reason}")
+    planned = [group for group in groups if group.planned]
+    num_left_out = sum(len(group.left_out) for group in planned)
+    if num_left_out:
+        names = {limit for group in planned for limit in group.left_out.values()}
+        limits = sorted({name for name in LIMITS if any(name in text for text in names)})
+        context.warn(
+            f"{num_left_out} of {len(planned) * len(spec.budgets)} combinations of model and "
+            f"budget are left out by {' and '.join(limits)}; the plan lists them"
+        )
     return groups
 
 

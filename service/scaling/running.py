@@ -60,7 +60,7 @@ def run_study(
         record = _create(opened, parsed, out, seed)
         shown = display or Silent()
         shown.note(f"study {record.search_id}, seed {record.seed}")
-        _run(opened, record, parsed, means, shown, report)
+        run_recorded(opened, record, parsed, means, shown, report)
     return record.search_id
 
 
@@ -94,7 +94,7 @@ def resume_study(
         refuse_changes(opened, record, accept_changes)
         spec = StudySpec.from_mapping(dict(record.spec))
         means = Workers(num=workers, address=address)
-        _run(opened, record, spec, means, shown, report)
+        run_recorded(opened, record, spec, means, shown, report)
     return study_id
 
 
@@ -142,7 +142,7 @@ def extend_study(
         opened.update_search(study_id, spec=spec.to_mapping())
         opened.add_event(study_id, "extension", {"before": old.to_mapping()})
         means = Workers(num=workers, address=address)
-        _run(opened, opened.search(study_id), spec, means, display or Silent(), report)
+        run_recorded(opened, opened.search(study_id), spec, means, display or Silent(), report)
     return study_id
 
 
@@ -208,7 +208,7 @@ def prepare_study(
     return parsed
 
 
-def _run(
+def run_recorded(
     ledger: Ledger,
     record: SearchRecord,
     spec: StudySpec,
@@ -216,6 +216,7 @@ def _run(
     display: Display,
     report: Report | None,
 ) -> SearchRecord:
+    """Train what is missing of a recorded study, and write its outputs."""
     return run_session(
         ledger,
         record,

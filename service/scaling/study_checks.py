@@ -135,6 +135,12 @@ def _check_schedule(spec: StudySpec) -> None:
             "`schedule.fork_budgets` forks cool-downs from a run's stable part, which only "
             f"`schedule.kind: wsd` has, but got {spec.schedule.kind!r}; use wsd, or leave it out"
         )
+    if spec.tune is not None and (spec.tune.per == "point" or spec.tune.budgets > 1):
+        raise ConfigError(
+            "`tune` must give a size the same values at all its budgets where "
+            "`schedule.fork_budgets` is on, because forks share one run's schedule and rate, but "
+            f"got `per: {spec.tune.per}` with {spec.tune.budgets} budgets; use `per: size` and 1"
+        )
     tuned = set(spec.tune.space) if spec.tune is not None else set()
     listed = {*tuned, *spec.compare, *spec.sizes}
     for path in sorted(path for path in listed if path.startswith("schedule.")):

@@ -46,7 +46,7 @@ from trainers.errors import ConfigError
 
 Values = Mapping[str, Any]
 """Dotted path -> value."""
-LANGUAGE_DATA = ("stdlib-bytes",)
+LANGUAGE_DATA = ("stdlib-bytes", "stdlib-bytes-8m")
 LANGUAGE_KINDS = ("rnn", "lstm", "gru", "transformer")
 
 

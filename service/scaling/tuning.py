@@ -8,12 +8,14 @@ wave 2, 3   two trials each beyond the end of an interval, while the best lies t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from search_spaces import Params, Space
 from search_spaces.distributions import Interval
 from search_spaces.natural_limits import natural_limits
+from service.ledger.records import TrialRecord
+from service.scaling.facts import STUDY
 from service.scaling.study_sections import TuneSpec
 
 COVERING_SHARE = 0.625
@@ -32,6 +34,24 @@ class Tried:
     value: float
     """The metric, lower is better; infinite where the trial diverged or failed."""
     wave: int
+
+
+def tried_of(trials: Iterable[TrialRecord], metric: str) -> list[Tried]:
+    """Return what was tried, of the tuning trials of one group at one budget."""
+    return [
+        Tried(
+            params=dict(trial.params),
+            value=value_of(trial, metric),
+            wave=int(trial.sampler_attrs[STUDY]["tuning_wave"]),
+        )
+        for trial in trials
+    ]
+
+
+def value_of(trial: TrialRecord, metric: str) -> float:
+    """Return a trial's metric, infinite where it has none."""
+    value = float(trial.metrics.get(metric, math.inf))
+    return value if trial.state == "complete" and math.isfinite(value) else math.inf
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,18 +17,15 @@ from typing import Any
 
 from search_spaces import Params
 from service.ledger.records import TrialRecord
-from service.scaling.groups import STUDY, Group, facts_of, key_of
+from service.scaling.facts import NOT_DONE, STUDY, facts_of, is_tuning, key_of
+from service.scaling.groups import Group
 from service.scaling.lengths import fork_epoch, updates_per_epoch
 from service.scaling.study_spec import StudySpec
-from service.scaling.tuning import Tried, at_edge, best_of, next_trials
+from service.scaling.tuning import Tried, at_edge, best_of, next_trials, tried_of, value_of
 from service.search.context import SHARED_EPOCHS
 from service.search.samplers import Told, ask
 from service.search.seeds import derived_seed
 from trainers.config import TrialConfig
-
-OPEN = ("waiting", "running")
-NOT_DONE = ("stopped", "failed")
-"""Cut off with their study, or lost with their worker: they are trained again when it goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,26 +107,20 @@ class StudyState:
         if tune.per == "point":
             return sorted({*group.budgets, *group.verified})
         num = min(tune.budgets, len(budgets))
-        known = {facts_of(t)["budget_flops"] for t in self._of(group) if _is_tuning(t)}
+        known = {facts_of(t)["budget_flops"] for t in self._of(group) if is_tuning(t)}
         places = [round(i * (len(budgets) - 1) / max(num, 2)) for i in range(num)]
         return sorted(known or {budgets[place] for place in places})
 
     def tried(self, group: Group, budget: float) -> list[Tried]:
         """Return what was tried at one budget."""
-        return [
-            Tried(
-                params=dict(trial.params),
-                value=self.value(trial),
-                wave=int(facts_of(trial)["tuning_wave"]),
-            )
-            for trial in self._of(group)
-            if _is_tuning(trial) and facts_of(trial)["budget_flops"] == budget
-        ]
+        return tried_of(self._tuning_trials(group, budget), self.spec.metric)
 
-    def value(self, trial: TrialRecord) -> float:
-        """Return a trial's metric, infinite where it has none."""
-        value = float(trial.metrics.get(self.spec.metric, math.inf))
-        return value if trial.state == "complete" and math.isfinite(value) else math.inf
+    def _tuning_trials(self, group: Group, budget: float) -> list[TrialRecord]:
+        return [
+            trial
+            for trial in self._of(group)
+            if is_tuning(trial) and facts_of(trial)["budget_flops"] == budget
+        ]
 
     def _tuning(self) -> Wave | None:
         found: list[NewTrial] = []
@@ -173,8 +164,7 @@ class StudyState:
                 state="running",
                 attrs={k: v for k, v in trial.sampler_attrs.items() if k != STUDY},
             )
-            for trial in self._of(group)
-            if _is_tuning(trial) and facts_of(trial)["budget_flops"] == budget
+            for trial in self._tuning_trials(group, budget)
         ]
 
     def tuned(self, group: Group, budget: float) -> tuple[Params, dict[str, Any]] | None:
@@ -255,7 +245,7 @@ class StudyState:
             return math.inf
         new = self._trial(group, budget, tuned[0], purpose="point")
         known = self._known.get((new.config.fingerprint(), new.seed))
-        return math.inf if known is None else self.value(known)
+        return math.inf if known is None else value_of(known, self.spec.metric)
 
     def _missing(
         self, group: Group, budget: float, repeats: range, *, trunk: bool = False
@@ -342,7 +332,3 @@ class StudyState:
 
     def _of(self, group: Group) -> list[TrialRecord]:
         return self._by_group.get(group.key, [])
-
-
-def _is_tuning(trial: TrialRecord) -> bool:
-    return bool(facts_of(trial)["purpose"] == "tuning")
