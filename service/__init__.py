@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from service.api import SearchResult, extend, open_search, resume, run_search, stop
     from service.ledger import Ledger
+    from service.scaling.curve_study import CurveStudy
+    from service.scaling.study import ScalingStudy
     from service.search.spec import SearchSpec
 
 __all__ = [
+    "CurveStudy",
     "Ledger",
+    "ScalingStudy",
     "SearchResult",
     "SearchSpec",
     "extend",
@@ -26,6 +30,8 @@ __all__ = [
 
 _HOME = {
     "Ledger": "service.ledger",
+    "CurveStudy": "service.scaling.curve_study",
+    "ScalingStudy": "service.scaling.study",
     "SearchSpec": "service.search.spec",
 }
 

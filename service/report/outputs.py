@@ -18,7 +18,6 @@ from service.report.verdict import Answer, answer, sentence
 from trainers.errors import ConfigError
 
 if TYPE_CHECKING:
-
     from service.energy import EnergyAccounts, Site
 
 ENERGY_COLUMNS = ("part", "kwh")

@@ -46,6 +46,8 @@ class Analysis:
     residuals: pd.DataFrame
     seed: int = 0
     """Of resamples and starts."""
+    unique_tokens: str | None = None
+    """The column of unique tokens that the law read."""
     isoflop: IsoflopFit | None = None
     second_opinions: tuple[Any, ...] = ()
     """Other fits of the same points; each has `to_mapping`."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from service.report.numbers import percent, short
-from service.scaling.analysis import KNEE_SHARE, Analysis, core_answers
+from service.scaling.analysis import Analysis, core_answers
 from service.scaling.fits import EnvelopeFit, IsoflopFit, fit_envelope, fit_isoflop, fit_joint
 from service.scaling.fitted import StudyFit
 from service.scaling.leverage import leverage
@@ -25,7 +25,7 @@ COVERAGE_SLACK = 0.1
 """Measured coverage that falls short of the nominal one by more is warned about."""
 
 
-def gather(study: ScalingStudy, threshold: float = KNEE_SHARE) -> Analysis:
+def gather(study: ScalingStudy) -> Analysis:
     """Answer every default question of a study.
 
     What the points cannot carry (isoFLOP minima of scattered budgets, an envelope without curves)
@@ -41,12 +41,13 @@ def gather(study: ScalingStudy, threshold: float = KNEE_SHARE) -> Analysis:
     return Analysis(
         name=study.name,
         seed=study.seed,
+        unique_tokens=study.unique_tokens,
         isoflop=isoflop,
         second_opinions=_second_opinions(fit, isoflop, envelope),
         leverage=_leverage(fit),
-        verification=study.verification,
+        verification=_verification(study),
         warnings=_warnings(study, fit, isoflop),
-        **core_answers(fit, study.axis, threshold),
+        **core_answers(fit, study.axis, study.knee_share),
     )
 
 
@@ -55,6 +56,14 @@ def _or_none(ask: Callable[[], Found]) -> Found | None:
         return ask()
     except ScalingError:
         return None
+
+
+def _verification(study: ScalingStudy) -> Mapping[str, Any] | None:
+    """Return the latest prediction of this recipe that was trained, beside what happened."""
+    if study.recorded is None:
+        return None
+    own = [found for found in study.recorded.verifications if found["recipe"] == study.recipe]
+    return own[-1] if own else None
 
 
 def _second_opinions(

@@ -28,12 +28,16 @@ from service.scaling.answers.returns import Knee, knee, marginal
 from service.scaling.fitted import StudyFit
 from service.scaling.fitting import fit_study
 from service.scaling.gathering import gather
-from service.scaling.plots import Plots
 from service.scaling.points import Points
-from trainers.errors import ConfigError
+from trainers.errors import ConfigError, ScalingError
 
 if TYPE_CHECKING:
+    from service.ledger import Ledger
+    from service.scaling.plots import Plots
+    from service.scaling.recorded import Recorded
     from service.scaling.report.outputs import StudyOutputs
+    from service.scaling.study_spec import StudySpec
+    from service.scaling.verification import Verification
 
 DEFAULT_BOOTSTRAP = 200
 ASKED_TIMES = (1.0, 3.0, 10.0)
@@ -54,8 +58,7 @@ class ScalingStudy:
         name: str = "study",
         site: Site | None = None,
         confidence: float = 0.9,
-        tuning: pd.DataFrame | None = None,
-        verification: Mapping[str, Any] | None = None,
+        recorded: Recorded | None = None,
     ) -> None:
         if not 0.5 <= confidence < 1.0:
             raise ConfigError(
@@ -67,10 +70,11 @@ class ScalingStudy:
         self.points = points.only(self.recipe) if len(points.recipes) > 1 else points
         self.name = name
         self.confidence = confidence
-        self.tuning = tuning
-        self.verification = verification
+        self.recorded = recorded
         self.axis = EnergyAxis.from_points(self.points, site or Site.from_environment())
         self.seed = 0
+        self.unique_tokens: str | None = None
+        self.knee_share = KNEE_SHARE
         self._fit: StudyFit | None = None
         self._analysis: Analysis | None = None
 
@@ -123,6 +127,47 @@ class ScalingStudy:
         points = Points.from_frame(frame, loss=loss, **columns)
         return cls(points, name=name, site=site, confidence=confidence)
 
+    @classmethod
+    def run(cls, spec: StudySpec | Mapping[str, Any] | str | Path, **options: Any) -> ScalingStudy:
+        """Run a study, write its report, and return it.
+
+        Args:
+            spec: a `StudySpec`, its mapping, or a YAML file.
+            options: workers, address, ledger, out, seed, display; see `running.run_study`.
+
+        Raises:
+            ConfigError: the spec, the data or the site break a rule; nothing was started.
+
+        """
+        from service.scaling.running import DEFAULT_LEDGER, run_study
+
+        study_id = run_study(spec, report=write_recorded, **options)
+        return cls.open(study_id, ledger=options.get("ledger", DEFAULT_LEDGER))
+
+    @classmethod
+    def open(
+        cls, study_id: str, *, ledger: str | Path | Ledger = "isoflop.db", site: Site | None = None
+    ) -> ScalingStudy:
+        """Return a study that a ledger holds, with the points trained so far.
+
+        Raises:
+            LedgerError: there is no such study.
+            ScalingError: no point has been trained yet.
+
+        """
+        from service.ledger import Ledger
+        from service.scaling.recorded import read_recorded
+
+        if isinstance(ledger, Ledger):
+            recorded = read_recorded(ledger, study_id)
+        else:
+            with Ledger.open(str(ledger)) as opened:
+                recorded = read_recorded(opened, study_id)
+        confidence = recorded.spec.fit.confidence
+        return cls(
+            recorded.points, name=study_id, site=site, confidence=confidence, recorded=recorded
+        )
+
     @property
     def recipes(self) -> tuple[str, ...]:
         """The recipes of the data, in order of appearance."""
@@ -131,6 +176,8 @@ class ScalingStudy:
     @property
     def plot(self) -> Plots:
         """The pictures: `study.plot.frontier()`, `.isoflop()`, `.returns()`, ..."""
+        from service.scaling.plots import Plots
+
         return Plots(self.analysis)
 
     def of(self, recipe: str) -> ScalingStudy:
@@ -212,13 +259,19 @@ class ScalingStudy:
             self.points, law, method=method, bootstrap=bootstrap, unique_tokens=unique_tokens,
             confidence=self.confidence, seed=seed,
         )  # fmt: skip
-        self.seed, self._analysis = seed, None
+        self.seed, self.unique_tokens, self._analysis = seed, unique_tokens, None
         return self._fit
 
     @property
     def fitted(self) -> StudyFit:
         """The latest fit; made with the defaults where there is none yet."""
-        return self._fit or self.fit()
+        if self._fit is not None:
+            return self._fit
+        if self.recorded is None:
+            return self.fit()
+        from service.scaling.recorded import joint_law
+
+        return self.fit(joint_law(self.recorded.spec))
 
     def frontier(self, budgets: float | Iterable[float] | None = None) -> Answer:
         """Return the best size, data and loss at budgets in FLOP, with intervals.
@@ -270,6 +323,34 @@ class ScalingStudy:
         fit = self.fitted
         return off_optimal(fit, k, fit.largest_flops if flops is None else flops)
 
+    def verify(self, flops: float | None = None, **options: Any) -> list[Verification]:
+        """Predict a larger budget, store the prediction, train it, and compare.
+
+        Args:
+            flops: the budget; None: the spec's `verify.flops`.
+            options: workers, address, accept_changes, display.
+
+        Returns:
+            One comparison per recipe. `ScalingStudy.open` shows it from then on.
+
+        Raises:
+            ConfigError: the study was not run by isoflop, or the budget is not larger.
+            ScalingError: there are too few budgets to calibrate an interval.
+
+        """
+        if self.recorded is None:
+            raise ConfigError(
+                "verifying trains a model, so it needs a study that isoflop ran, but this one was "
+                "read from a table; run one with ScalingStudy.run(SPEC)"
+            )
+        from service.scaling.recorded import predictor
+        from service.scaling.verification import run_verification
+
+        return run_verification(
+            self.recorded.study_id, predictor(self.recorded.spec), flops=flops,
+            ledger=self.recorded.ledger_url, report=write_recorded, **options,
+        )  # fmt: skip
+
     def analysis(self) -> Analysis:
         """Return everything at its default questions, as report and files show it; computed once.
 
@@ -307,3 +388,15 @@ class ScalingStudy:
         if budgets is None:
             return np.array(ASKED_TIMES) * self.fitted.largest_flops
         return budgets_array(budgets)
+
+
+def write_recorded(ledger: Ledger, study_id: str, folder: Path) -> None:
+    """Write the outputs of a ledger's study into a folder.
+
+    A study that was cut short may hold too few points for a law: then a warning in the ledger says
+    so, and no report is written.
+    """
+    try:
+        ScalingStudy.open(study_id, ledger=ledger).write(folder)
+    except ScalingError as error:
+        ledger.add_event(study_id, "warning", {"text": f"no report yet: {error}"})

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from service.report.charts.base import Chart
 from service.report.files import write_frame, write_text
 from service.scaling.analysis import Analysis
+from service.scaling.curve_study import CurveStudy
 from service.scaling.pictures.all import all_charts, file_name
+from service.scaling.pictures.curves import curve_charts
 from service.scaling.pictures.drawing import FORMATS, save
-from service.scaling.report.page import render_page
+from service.scaling.report.page import render_curves, render_page
 from service.scaling.report.record import STUDY_NAME, record
 from trainers.errors import ConfigError
 
@@ -39,18 +44,35 @@ def write_study(study: Analysis, out_dir: str | Path) -> StudyOutputs:
     """
     directory = Path(out_dir)
     charts = all_charts(study)
+    return _write(directory, record(study), render_page(study, charts), _tables(study), charts)
+
+
+def write_curves(study: CurveStudy, out_dir: str | Path) -> StudyOutputs:
+    """Write the same of a study of one variable; see `write_study`."""
+    charts = curve_charts(study)
+    tables = {chart.name: chart.table for chart in charts}
+    tables["laws"] = pd.concat([curve.laws.assign(by=curve.by) for curve in study.curves])
+    page = render_curves(study, charts)
+    return _write(Path(out_dir), study.record(), page, tables, charts)
+
+
+def _write(
+    directory: Path,
+    mapping: Mapping[str, Any],
+    page: str,
+    tables: Mapping[str, pd.DataFrame],
+    charts: Sequence[Chart],
+) -> StudyOutputs:
     try:
         (directory / "pictures").mkdir(parents=True, exist_ok=True)
-        text = json.dumps(record(study), indent=1, allow_nan=False)
-        tables = tuple(
-            write_frame(directory / f"{name}.parquet", frame)
-            for name, frame in _tables(study).items()
-        )
+        text = json.dumps(mapping, indent=1, allow_nan=False)
         written = StudyOutputs(
             directory=directory,
-            report=write_text(directory / "report.html", render_page(study, charts)),
+            report=write_text(directory / "report.html", page),
             record=write_text(directory / STUDY_NAME, text + "\n"),
-            tables=tables,
+            tables=tuple(
+                write_frame(directory / f"{name}.parquet", frame) for name, frame in tables.items()
+            ),
             pictures=tuple(
                 path
                 for chart in charts

@@ -13,6 +13,7 @@ from service.report.charts.base import Chart
 from service.report.html import chart_values, render
 from service.report.numbers import percent, short
 from service.scaling.analysis import Analysis
+from service.scaling.curve_study import CurveStudy
 from service.search.provenance import versions
 
 EXPONENTS = {
@@ -30,8 +31,8 @@ def render_page(study: Analysis, charts: Sequence[Chart]) -> str:
     return render(
         "study.html",
         with_plotly=True,
-        study=study,
-        when=datetime.now(UTC).strftime("%d %b %Y, %H:%M UTC").lstrip("0"),
+        name=study.name,
+        what=f"scaling study · {len(study.points)} points · {_now()}",
         headline=study.sentence,
         first=[chart_values(chart) for chart in first],
         exponents=exponents(study),
@@ -39,6 +40,34 @@ def render_page(study: Analysis, charts: Sequence[Chart]) -> str:
         warnings=study.warnings,
         charts=[chart_values(chart) for chart in later],
         provenance=_provenance(study),
+    )
+
+
+def render_curves(study: CurveStudy, charts: Sequence[Chart]) -> str:
+    """Return the report of a study of one variable as one self-contained HTML document."""
+    num_points = sum(len(curve.x) for curve in study.curves)
+    laws = [
+        Chart(name=f"laws-{number}", title=f"How laws did on larger {study.x} held out"
+              + (f": {curve.by}" if curve.by else ""), note="Best first.", views=(),
+              table=curve.laws)
+        for number, curve in enumerate(study.curves)
+    ]  # fmt: skip
+    return render(
+        "study.html",
+        with_plotly=True,
+        name=study.name,
+        what=f"{study.y} over {study.x} · {num_points} points · {_now()}",
+        headline=study.sentence,
+        first=[chart_values(chart, table_open=chart.name == "gains") for chart in charts],
+        exponents=[],
+        trust=[],
+        warnings=[text for curve in study.curves for text in curve.fit.warnings],
+        charts=[chart_values(chart) for chart in laws],
+        provenance=[
+            ("data", f"sha256 {study.data_sha256[:12]}"),
+            ("rows", "; ".join(study.notes) or "all"),
+            ("versions", _versions()),
+        ],
     )
 
 
@@ -137,6 +166,14 @@ def _provenance(study: Analysis) -> list[tuple[str, str]]:
                 if fit.joint.bootstrap is not None else f"{fit.law} by {fit.joint.method}"),
         ("fit", "; ".join(fit.joint.notes)),
         ("energy", study.axis_text),
-        ("versions", ", ".join(f"{name} {v}" for name, v in versions().items())),
+        ("versions", _versions()),
     ]  # fmt: skip
     return [(name, str(value)) for name, value in rows if value]
+
+
+def _versions() -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions().items())
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%d %b %Y, %H:%M UTC").lstrip("0")

@@ -27,6 +27,8 @@ def record(study: Analysis) -> dict[str, Any]:
             "sentence": study.sentence,
             "metric": study.points.metric,
             "confidence": study.fit.confidence,
+            "seed": study.seed,
+            "unique_tokens": study.unique_tokens,
             "data": _data(study),
             "fits": fits(study),
             "frontier": rows(study.frontier.frame),
