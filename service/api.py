@@ -231,7 +231,7 @@ def resume(
     accept_changes: bool = False,
     display: Display | None = None,
 ) -> SearchResult:
-    """Go on with a search that was interrupted, stopped or killed.
+    """Go on with a search or a scaling study that was interrupted, stopped or killed.
 
     Raises:
         ChangedError: code or versions changed and `accept_changes` is False.
@@ -240,6 +240,20 @@ def resume(
     """
     with Ledger.open(str(ledger)) as opened:
         record = opened.search(search_id)
+        if record.kind == "study":
+            from service.scaling.running import resume_study
+            from service.scaling.study import write_recorded
+
+            resume_study(
+                search_id,
+                ledger=ledger,
+                workers=workers,
+                address=address,
+                accept_changes=accept_changes,
+                display=display,
+                report=write_recorded,
+            )
+            return SearchResult(search_id, str(ledger))
         refuse_second_driver(opened, record)
         shown = display or Silent()
         if record.state == "finished":
@@ -276,6 +290,11 @@ def extend(
     """
     with Ledger.open(str(ledger)) as opened:
         record = opened.search(search_id)
+        if record.kind == "study":
+            raise LedgerError(
+                f"`{search_id}` is a study, which sizes and budgets are added to; "
+                f"extend it with: isoflop scale extend {search_id}"
+            )
         refuse_second_driver(opened, record)
         if record.state != "finished":
             raise LedgerError(

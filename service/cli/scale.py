@@ -64,7 +64,7 @@ def run(
         )  # fmt: skip
         if verify and parsed.verify is not None and _finished(study_id, ledger):
             _verify(study_id, ledger, workers=workers, address=address, display=display)
-    _finish(study_id, ledger, as_json)
+    finish_study(study_id, ledger, as_json)
 
 
 def plan(
@@ -171,7 +171,7 @@ def extend(
             workers=workers, address=address, accept_changes=accept_changes, display=display,
             report=write_recorded,
         )  # fmt: skip
-    _finish(study_id, ledger, as_json)
+    finish_study(study_id, ledger, as_json)
 
 
 def _added_sizes(given: list[str]) -> dict[str, list[Any]]:
@@ -214,7 +214,7 @@ def _finished(study_id: str, ledger: str) -> bool:
         return opened.search(study_id).state == "finished"
 
 
-def _finish(study_id: str, ledger: str, as_json: bool) -> None:
+def finish_study(study_id: str, ledger: str, as_json: bool) -> None:
     """Print the answer and leave with the exit code that says how the study ended."""
     from service.cli.failures import DONE, INTERRUPTED, NOTHING_FINISHED
     from service.ledger import Ledger
