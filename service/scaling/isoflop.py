@@ -24,12 +24,10 @@ from service.scaling.minima import (
     valley_exponents,
 )
 from service.scaling.points import Points
-from service.scaling.size_fit import SizeFit, fit_floor, fit_power, regress
+from service.scaling.size_fit import PowerFit, SizeFit, fit_floor, fit_power, regress
 from trainers.errors import ScalingError, nearest
 
 _NUM_BOOTSTRAPS = 400
-RESAMPLED_BUDGETS = 4
-"""Minima from which on budgets are resampled too: noise alone misses what bends the line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +54,8 @@ def fit_isoflop(
 
     Uncertainty comes from the noise of single runs: the pooled spread between seeds where sizes
     are repeated, else what valleys leave of the curves. All points of one run get the same noise.
-    With four or more minima the budgets are resampled too. Budgets weigh by the inverse variance
-    of their minimum.
+    Budgets weigh by the inverse variance of their minimum. Where minima scatter about the line more
+    than that noise explains, the interval of the exponent is widened by the ratio (Birge 1932).
 
     Args:
         points: of one recipe, in groups of nearly equal FLOPs.
@@ -93,16 +91,23 @@ def fit_isoflop(
     table = _table(budgets, found, draws)
     inside = ~table["at_edge"].to_numpy(bool)
     warnings = _about_minima(table, inside)
-    log_std = _log_std(draws, len(budgets))
-    fit = fit_power(table["flops"][inside], table["params"][inside], log_std[inside])
-    floor = fit_floor(table["flops"][inside], table["loss"][inside])
+    flops = table["flops"].to_numpy(float)[inside]
+    log_std = _log_std(draws, len(budgets))[inside]
+    fit = fit_power(flops, table["params"][inside], log_std)
+    floor = fit_floor(flops, table["loss"][inside])
+    scatter = _scatter(flops, table["params"].to_numpy(float)[inside], fit, log_std, draws)
+    if scatter.excess > 1.0:
+        notes.append(
+            f"minima scatter {scatter.excess:.2g} times as much as the noise of their runs "
+            "explains; the interval of the exponent is widened by it"
+        )
     if interpolant == "parabola":
         notes.append(_about_parabola(budgets, table, drawn_by))
     return IsoflopFit(
         method="isoflop",
         params={"a": fit.exponent, "b": 1 - fit.exponent, "k": fit.coefficient, **floor},
         r2=fit.r2,
-        bootstrap=_exponents(table["flops"].to_numpy(float), draws, log_std, inside, seed),
+        bootstrap=_exponents(flops, None if draws is None else draws[:, inside], scatter),
         warnings=warnings,
         notes=tuple(notes),
         minima=table,
@@ -166,27 +171,45 @@ def _log_std(draws: FloatArray | None, num_budgets: int) -> FloatArray:
     return np.maximum(spread, 0.1 * middle) if middle > 0 else np.ones(num_budgets)
 
 
-def _exponents(
+@dataclass(frozen=True)
+class _Scatter:
+    """How the minima lie about their line."""
+
+    log_params: FloatArray
+    log_std: FloatArray
+    """From the noise of runs alone; for weights."""
+    excess: float
+    """Birge's ratio: observed over expected scatter, at least 1."""
+
+
+def _scatter(
     flops: FloatArray,
-    draws: FloatArray | None,
+    params: FloatArray,
+    fit: PowerFit,
     log_std: FloatArray,
-    inside: NDArray[np.bool_],
-    seed: int,
+    draws: FloatArray | None,
+) -> _Scatter:
+    freedom = len(flops) - 2
+    excess = 1.0
+    if draws is not None and freedom > 0:
+        left = np.log(params) - np.log(fit.coefficient) - fit.exponent * np.log(flops)
+        excess = max(1.0, float(np.sqrt(np.sum((left / log_std) ** 2) / freedom)))
+    return _Scatter(np.log(params), log_std, excess)
+
+
+def _exponents(
+    flops: FloatArray, draws: FloatArray | None, scatter: _Scatter
 ) -> pd.DataFrame | None:
-    """Return `a`, `b` and `k` of each draw that has two or more minima inside."""
+    """Return `a`, `b` and `k` of each draw that has two or more minima inside.
+
+    Draws are spread about the minima by as much as those scatter more than the noise explains.
+    """
     if draws is None:
         return None
-    log_params = draws[:, inside]
-    num_draws, num_budgets = log_params.shape
-    rng = np.random.default_rng(seed)
-    if num_budgets >= RESAMPLED_BUDGETS:
-        counts = rng.multinomial(num_budgets, np.full(num_budgets, 1 / num_budgets), num_draws)
-        log_params = np.where(counts > 0, log_params, np.nan)
-    else:
-        counts = np.ones(log_params.shape, dtype=int)
-    enough = np.isfinite(log_params).sum(axis=1) >= 2
-    weight = counts[enough] * log_std[inside] ** -2.0
-    slope, intercept = regress(np.log(flops[inside]), log_params[enough], weight)
+    widened = scatter.log_params + scatter.excess * (draws - scatter.log_params)
+    known = widened[np.isfinite(widened).sum(axis=1) >= 2]
+    weight = np.broadcast_to(scatter.log_std**-2.0, known.shape)
+    slope, intercept = regress(np.log(flops), known, weight)
     return pd.DataFrame({"a": slope, "b": 1.0 - slope, "k": np.exp(intercept)})
 
 
