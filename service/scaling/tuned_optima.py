@@ -65,8 +65,12 @@ def tuned_optima(
             "numeric settings only"
         )
     rows = [
-        {"params": float(size), "flops": float(flops), **found}
-        for (size, flops), group in tried.groupby(["params", budget])
+        {
+            "params": float(group["params"].iloc[0]),
+            "flops": float(group[budget].iloc[0]),
+            **found,
+        }
+        for _, group in tried.groupby(["params", budget])
         for found in [_optimum(group, path, others)]
         if found is not None
     ]
