@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
+from search_spaces import Choice
 from service.ledger.records import TrialRecord
 from service.scaling.facts import facts_of, group_key, key_of
 from service.scaling.lengths import Lengths, choose_lengths, shared_warmup, updates_per_epoch
@@ -20,6 +21,8 @@ from trainers.flops import count_params, flops_per_epoch
 from trainers.models import build_model
 
 _BATCHES_TO_COUNT = 1000
+MOST_ERROR = 0.1
+"""By which share a point's FLOPs may miss its budget; laws are fitted to the FLOPs as counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,7 @@ class Group:
     """Targets in a row: the context of a language, else 1."""
     num_train: int
     batch_size: int
+    """Of an update; the largest one where it is tuned."""
     lengths: Lengths
     warmup_updates: int
     """Of forked runs, which share it."""
@@ -128,7 +132,7 @@ def _group(
     config = base_config(spec, {**size, **recipe, **data})
     dataset = load(config.data)
     params_all, params_non_embedding = params_of(config)
-    batch_size = config.train.batch_size
+    batch_size = _largest_batch(spec, config)
     per_row = flops_per_row(config)
     budgets, left_out = _allowed(spec, per_row, batch_size, dataset.num_train)
     if known is None:
@@ -141,6 +145,13 @@ def _group(
             rows_per_epoch=int(known["rows_per_epoch"]), flops_per_row=known["flops_per_row"]
         )
         warmup = int(known["warmup_updates"])
+    for budget in budgets:
+        if lengths.error(budget) > MOST_ERROR:
+            left_out[budget] = (
+                f"epochs of {lengths.rows_per_epoch} rows, which its earlier budgets have, miss it "
+                f"by {lengths.error(budget):.0%}"
+            )
+    budgets = tuple(budget for budget in budgets if budget not in left_out)
     return Group(
         recipe=recipe,
         size=size,
@@ -177,6 +188,16 @@ def _allowed(
                 f"is {spec.limits.max_passes:g}"
             )
     return tuple(budget for budget in spec.budgets if budget not in left_out), left_out
+
+
+def _largest_batch(spec: StudySpec, config: TrialConfig) -> int:
+    """Return the most rows that an update of a group may have: an epoch holds whole batches."""
+    tuned = spec.tune.space.get("train.batch_size") if spec.tune is not None else None
+    if tuned is None:
+        return config.train.batch_size
+    if isinstance(tuned, Choice):
+        return max(int(value) for value in tuned.values)
+    return int(tuned.high if tuned.limits is None else tuned.limits[1])
 
 
 def base_config(spec: StudySpec, values: Values) -> TrialConfig:

@@ -135,6 +135,8 @@ def _beyond_the_end(space: Space, tried: Sequence[Tried]) -> Space | None:
         step = WIDENING * (dimension.scale(dimension.high) - dimension.scale(dimension.low))
         step = step if end == "high" else -step
         limits = dimension.limits or natural_limits(path, dimension)
+        if path == "train.batch_size" and dimension.limits is None:
+            continue  # an epoch's rows are whole batches of the largest size that was asked for
         first, last = sorted((dimension.unscale(own), dimension.unscale(own + step)))
         first, last = max(first, limits[0]), min(last, limits[1])
         if first < last * (1 - 1e-9):

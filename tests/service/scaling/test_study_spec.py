@@ -128,6 +128,13 @@ def test_a_group_for_every_recipe_size_and_amount_of_data() -> None:
     assert [group.params_all for group in groups if group.values["model.width"] == 4] == [310] * 4
 
 
+def test_an_epoch_holds_whole_batches_of_every_size_that_is_tuned() -> None:
+    tune = {"space": {"train.batch_size": [8, 32]}}
+    spec = StudySpec.from_mapping({**SMALL, "train": {"precision": "float64"}, "tune": tune})
+    for group in make_groups(spec):
+        assert group.lengths.rows_per_epoch % 32 == 0
+
+
 def test_limits_say_what_they_leave_out() -> None:
     spec = StudySpec.from_mapping({**SMALL, "limits": {"min_updates": 30, "max_passes": 1}})
     small, large = make_groups(spec)
