@@ -56,6 +56,8 @@ __all__ = [
     "leverage",
 ]
 
+DEFAULT_STARTS = 32
+DEFAULT_DELTA = 1e-3
 METHODS = ("log_huber_lbfgsb", "variable_projection")
 
 
@@ -64,8 +66,8 @@ def fit_joint(
     law: str = "chinchilla",
     *,
     method: str = "log_huber_lbfgsb",
-    starts: Starts = 32,
-    delta: float = 1e-3,
+    starts: Starts = DEFAULT_STARTS,
+    delta: float = DEFAULT_DELTA,
     reduction: str = "sum",
     tolerance: str = "tight",
     unique_tokens: str | None = None,
@@ -95,7 +97,9 @@ def fit_joint(
 
     """
     started_s = time.perf_counter()
-    options = _Options(method=method, delta=delta, reduction=reduction, tolerance=tolerance)
+    options = _Options(
+        method=method, starts=starts, delta=delta, reduction=reduction, tolerance=tolerance
+    )
     check_law(law)
     _check_bootstrap(bootstrap)
     design = design_of(points, law, unique_tokens)
@@ -103,11 +107,11 @@ def fit_joint(
         fitted = fit_projection(design, law, bootstrap, seed)
         found, values, resamples = fitted.found, fitted.values, fitted.resamples
     else:
-        found = _log_huber(design, law, starts, options, seed)
+        found = _log_huber(design, law, options, seed)
         values, resamples = _report(design, law, found, delta, bootstrap, seed)
     notes = found.notes
-    if resamples is not None and method != "variable_projection":
-        notes += _about_bootstrap(design)
+    if resamples is not None:
+        notes += _about_bootstrap(design, method)
     form = FORMS[law](design)
     if resamples is None:
         correlations = linear_correlations(form, law, form.theta(values), design)
@@ -136,6 +140,7 @@ class _Options:
     """How to minimise; refuses what is unknown."""
 
     method: str
+    starts: Starts
     delta: float
     reduction: str
     tolerance: str
@@ -154,9 +159,11 @@ class _Options:
                 )
         if not (np.isfinite(self.delta) and self.delta > 0):
             raise ScalingError(f"delta must be positive, got {self.delta}; the usual one is 1e-3")
-        if self.method == "variable_projection" and not self.tight:
+        usual = self.tight and self.starts == DEFAULT_STARTS and self.delta == DEFAULT_DELTA
+        if self.method == "variable_projection" and not usual:
             raise ScalingError(
-                "variable_projection has neither reduction nor tolerance; leave them out"
+                "variable_projection reads neither starts, delta, reduction nor tolerance; leave "
+                "them out"
             )
 
     @property
@@ -172,14 +179,14 @@ def _check_bootstrap(num: int) -> None:
         )
 
 
-def _log_huber(design: Design, law: str, starts: Starts, options: _Options, seed: int) -> Found:
+def _log_huber(design: Design, law: str, options: _Options, seed: int) -> Found:
     rng = np.random.default_rng(seed)
     if options.tight:
-        return fit_tightly(design, law, starts=starts, delta=options.delta, rng=rng)
+        return fit_tightly(design, law, starts=options.starts, delta=options.delta, rng=rng)
     return fit_as_published(
         design,
         law,
-        starts=starts,
+        starts=options.starts,
         delta=options.delta,
         reduction=options.reduction,
         tolerance=options.tolerance,
@@ -199,12 +206,12 @@ def _report(
     return values, as_frame(law, form.values(thetas))
 
 
-def _about_bootstrap(design: Design) -> tuple[str, ...]:
+def _about_bootstrap(design: Design, method: str) -> tuple[str, ...]:
     of_what = (
         f"{design.num_runs:,} runs resampled"
         if design.num_runs < design.num_points
         else f"{design.num_points:,} points resampled, each a run of its own"
     )
-    if design.num_points < ONE_STEP_POINTS:
+    if method == "variable_projection" or design.num_points < ONE_STEP_POINTS:
         return (of_what,)
     return (f"{of_what}; one Newton step per resample, as there are {ONE_STEP_POINTS:,} or more",)

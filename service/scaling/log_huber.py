@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from service.scaling.descent import Descent, descend
+from service.scaling.descent import STATIONARY, Descent, descend
 from service.scaling.design import Design
 from service.scaling.joint_forms import FORMS, ChinchillaForm, Form
 from service.scaling.joint_laws import PARAM_NAMES, FloatArray
@@ -56,16 +56,19 @@ def fit_tightly(
     """
     form = FORMS[law](design)
     thetas = start_thetas(form, law, starts, rng)
-    notes: tuple[str, ...] = ()
+    notes = [
+        f"sum of Huber losses of log L, delta {delta:g}: damped Newton steps from all starts until "
+        f"one promised less than {STATIONARY:g} of it, then L-BFGS-B"
+    ]
     if design.num_points > SUBSAMPLE_POINTS:
         rows = np.sort(rng.choice(design.num_points, SUBSAMPLE_POINTS, replace=False))
         part = design.rows(rows)
         ends = descend(FORMS[law](part), part.log_loss, thetas, part.weight, delta)
         finalists = ends.theta[np.argsort(ends.objective)[:2]]
         best = _lowest(descend(form, design.log_loss, finalists, design.weight, delta))
-        notes = (
+        notes.append(
             f"starts descended on {SUBSAMPLE_POINTS:,} of {design.num_points:,} points drawn at "
-            "random, and the best of them on all points; the share of starts is the subsample's",
+            "random, and the best of them on all points; the share of starts is the subsample's"
         )
     else:
         ends = descend(form, design.log_loss, thetas, design.weight, delta)
@@ -83,7 +86,7 @@ def fit_tightly(
         converged_share=share,
         converged=not warnings,
         warnings=warnings,
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
