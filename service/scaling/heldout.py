@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
 
 from service.scaling.joint_fit import JointFit
 from service.scaling.points import Points
@@ -180,9 +181,7 @@ def _nearest_loss(below: Points, params: FloatArray, tokens: FloatArray) -> Floa
     """Return the loss of the fitted point nearest to each (N, D) in log N and log D."""
     known = np.log(below.frame[["params", "tokens"]].to_numpy(float))
     loss = below.frame["loss"].to_numpy(float)
-    places = np.log(np.stack([params, tokens], axis=1))
-    # One place at a time: all distances at once would not fit for a hundred thousand points.
-    nearest = [int(((known - place) ** 2).sum(axis=1).argmin()) for place in places]
+    _, nearest = cKDTree(known).query(np.log(np.stack([params, tokens], axis=1)))
     return np.asarray(loss[nearest], dtype=float)
 
 

@@ -139,8 +139,8 @@ def _sentence(best: dict[Any, Any], target: float) -> str:
     what = (
         f"{runs} of {best['params']:.3g} parameters on {best['tokens']:.3g} tokens "
         f"({best['spent_flops']:.2g} FLOP in all) would narrow the interval at {target:.2g} FLOP "
-        f"most, by {percent(best['shrinkage'])}: from +-{percent(best['half_width_before'])} to "
-        f"+-{percent(best['half_width_after'])} of the loss, if the law holds"
+        f"most, by {percent(best['shrinkage'])}: from +-{percent(best['half_width_before'], 3)} to "
+        f"+-{percent(best['half_width_after'], 3)} of the loss, if the law holds"
     )
     if best["shrinkage"] < WORTH_SAYING:
         return f"{what}; nearly all of the interval is noise between runs, which none removes"
