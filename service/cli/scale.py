@@ -130,7 +130,7 @@ def verify(
 ) -> None:
     """Predict a larger budget, store the prediction, train it, and compare.
 
-    Example: isoflop scale verify mnist1d-mlp-1 --flops 1e12
+    Example: isoflop scale verify mlp-mnist1d-1 --flops 1e12
     """
     from service.cli.live import display_for
 
@@ -159,7 +159,7 @@ def extend(
 ) -> None:
     """Add sizes or budgets to a study, and train only what that makes missing.
 
-    Example: isoflop scale extend mnist1d-mlp-1 --budget 1e12 --size model.width=256
+    Example: isoflop scale extend mlp-mnist1d-1 --budget 1e12 --size model.width=256
     """
     from service.cli.live import display_for
     from service.scaling.running import extend_study

@@ -16,6 +16,7 @@ from service.scaling.answers.off_optimal import off_optimal
 from service.scaling.answers.result import Answer
 from service.scaling.answers.returns import Knee, knee, marginal
 from service.scaling.fitted import StudyFit
+from service.scaling.hyperparameters import HyperparameterLaw
 from service.scaling.isoflop import IsoflopFit
 from service.scaling.points import Points
 
@@ -54,8 +55,8 @@ class Analysis:
     multiverse: pd.DataFrame | None = None
     leverage: pd.DataFrame | None = None
     comparisons: tuple[Any, ...] = ()
-    hyperparameters: tuple[Any, ...] = ()
-    next_runs: Any = None
+    hyperparameters: tuple[HyperparameterLaw, ...] = ()
+    next_runs: Answer | None = None
     verification: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
 
@@ -82,7 +83,9 @@ def core_answers(fit: StudyFit, axis: EnergyAxis, threshold: float) -> dict[str,
     """Return the answers that follow from the law alone, as keywords of `Analysis`."""
     frame, largest = fit.points.frame, fit.largest_flops
     bend = knee(fit, threshold)
-    top = largest * float(np.clip(2.0 * bend.flops / largest, AHEAD, FARTHEST))
+    top = largest * AHEAD
+    if np.isfinite(bend.flops):
+        top = largest * float(np.clip(2.0 * bend.flops / largest, AHEAD, FARTHEST))
     budgets = np.logspace(np.log10(float(frame["flops"].min())), np.log10(top), CURVE_POINTS)
     # The largest budget is on the grid, so that solid and dashed lines meet there.
     budgets = np.unique(np.append(budgets, largest))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from service.report.numbers import percent, short
-from service.scaling.analysis import Analysis, core_answers
+from service.scaling.analysis import Analysis, core_answers, residuals
 from service.scaling.fits import EnvelopeFit, IsoflopFit, fit_envelope, fit_isoflop, fit_joint
 from service.scaling.fitted import StudyFit
 from service.scaling.leverage import leverage
+from service.scaling.multiverse import multiverse
+from service.scaling.points import Points
 from trainers.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -21,6 +24,12 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 FLOOR_SHARE = 0.5
 """A floor whose interval is wider than this share of what is reducible is warned about."""
+BEND_SHARE = 0.4
+"""Residuals of which compute explains more, by a parabola, do not come from the law's form."""
+MIN_FOR_FORM = 15
+TINY = 1e-16
+"""Variance of log residuals below which a fit is exact."""
+MULTIVERSE_POINTS = 2_000
 COVERAGE_SLACK = 0.1
 """Measured coverage that falls short of the nominal one by more is warned about."""
 
@@ -36,6 +45,7 @@ def gather(study: ScalingStudy) -> Analysis:
 
     """
     fit = study.fitted
+    answers = core_answers(fit, study.axis, study.knee_share)
     isoflop = _or_none(lambda: fit_isoflop(fit.points))
     envelope = _or_none(lambda: fit_envelope(fit.points))
     return Analysis(
@@ -44,10 +54,13 @@ def gather(study: ScalingStudy) -> Analysis:
         unique_tokens=study.unique_tokens,
         isoflop=isoflop,
         second_opinions=_second_opinions(fit, isoflop, envelope),
+        multiverse=multiverse(_thinned(fit.points)) if fit.law == "chinchilla" else None,
         leverage=_leverage(fit),
+        next_runs=study.next_runs(),
+        hyperparameters=_or_none(study.hyperparameters) or (),
         verification=_verification(study),
         warnings=_warnings(study, fit, isoflop),
-        **core_answers(fit, study.axis, study.knee_share),
+        **answers,
     )
 
 
@@ -56,6 +69,16 @@ def _or_none(ask: Callable[[], Found]) -> Found | None:
         return ask()
     except ScalingError:
         return None
+
+
+def _thinned(points: Points) -> Points:
+    """Return at most `MULTIVERSE_POINTS` of the points: dozens of fits need not see them all."""
+    if len(points) <= MULTIVERSE_POINTS:
+        return points
+    keep = np.zeros(len(points), bool)
+    keep[np.random.default_rng(0).choice(len(points), MULTIVERSE_POINTS, replace=False)] = True
+    note = f"the table of choices is of {MULTIVERSE_POINTS} of {len(points)} points, at random"
+    return replace(points.where(keep), notes=(*points.notes, note))
 
 
 def _verification(study: ScalingStudy) -> Mapping[str, Any] | None:
@@ -91,6 +114,7 @@ def _warnings(study: ScalingStudy, fit: StudyFit, isoflop: IsoflopFit | None) ->
         found.append(f"the answers are of the recipe `{study.recipe}`; others: {others}")
     found += _about_floor(fit)
     found += _about_heldout(fit)
+    found += _about_form(fit)
     found += list(isoflop.warnings) if isoflop is not None else []
     return tuple(dict.fromkeys(found))
 
@@ -109,6 +133,22 @@ def _about_floor(fit: StudyFit) -> Sequence[str]:
         f"the floor E is known to {short(ends[0])}-{short(ends[1])} only, which is "
         f"{percent(width / reducible)} of what is reducible at the largest budget: predictions far "
         "beyond the data are mostly a guess about E"
+    ]
+
+
+def _about_form(fit: StudyFit) -> Sequence[str]:
+    """Warn where what the law leaves unexplained still follows compute."""
+    left = residuals(fit)
+    if len(left) < MIN_FOR_FORM or left["flops"].nunique() < 4:
+        return []
+    x, y = np.log(left["flops"].to_numpy(float)), left["log_residual"].to_numpy(float)
+    bend = np.polyval(np.polyfit(x - x.mean(), y, 2), x - x.mean())
+    share = 1.0 - float(np.var(y - bend) / np.var(y)) if np.var(y) > TINY else 0.0
+    if share < BEND_SHARE:
+        return []
+    return [
+        f"{percent(share)} of what the law leaves unexplained follows compute: its form does not "
+        "fit these runs, so trust neither its floor nor far predictions"
     ]
 
 

@@ -25,14 +25,17 @@ from service.scaling.answers.frontier import frontier
 from service.scaling.answers.off_optimal import off_optimal
 from service.scaling.answers.result import Answer, budgets_array
 from service.scaling.answers.returns import Knee, knee, marginal
+from service.scaling.answers.tuned import tuned_laws
 from service.scaling.fitted import StudyFit
 from service.scaling.fitting import fit_study
 from service.scaling.gathering import gather
+from service.scaling.next_runs import next_runs
 from service.scaling.points import Points
 from trainers.errors import ConfigError, ScalingError
 
 if TYPE_CHECKING:
     from service.ledger import Ledger
+    from service.scaling.hyperparameters import HyperparameterLaw
     from service.scaling.plots import Plots
     from service.scaling.recorded import Recorded
     from service.scaling.report.outputs import StudyOutputs
@@ -322,6 +325,37 @@ class ScalingStudy:
         """
         fit = self.fitted
         return off_optimal(fit, k, fit.largest_flops if flops is None else flops)
+
+    def next_runs(
+        self, *, target_flops: float | None = None, spend_flops: float | None = None
+    ) -> Answer:
+        """Return which runs would shrink the interval at a target budget most.
+
+        Args:
+            target_flops: the budget to predict; ten times the largest of the data by default.
+            spend_flops: compute to spend; the largest budget of the data by default.
+
+        Raises:
+            ConfigError: a budget is no positive, finite number.
+
+        """
+        fit = self.fitted
+        return next_runs(
+            fit.joint, fit.points, conformal=fit.conformal, confidence=fit.confidence,
+            target_flops=target_flops, spend_flops=spend_flops,
+        )  # fmt: skip
+
+    def hyperparameters(self, *paths: str) -> tuple[HyperparameterLaw, ...]:
+        """Return the laws of the best learning rate and other tuned values over size and budget.
+
+        Args:
+            paths: e.g. `optimizer.lr`; none: everything numeric that was tuned.
+
+        Raises:
+            ScalingError: nothing was tuned, or the optima inside what was tried are too few.
+
+        """
+        return tuned_laws(self, paths)
 
     def verify(self, flops: float | None = None, **options: Any) -> list[Verification]:
         """Predict a larger budget, store the prediction, train it, and compare.

@@ -10,6 +10,7 @@ from service.scaling.pictures.checks import multiverse_chart, predicted_chart, r
 from service.scaling.pictures.frontier import frontier_chart, sizes_chart
 from service.scaling.pictures.isoflop import isoflop_chart
 from service.scaling.pictures.returns import returns_chart
+from service.scaling.pictures.tuned import hyperparameters_chart
 
 MAKERS: dict[str, Callable[[Analysis], Chart | None]] = {
     "frontier": frontier_chart,
@@ -19,6 +20,7 @@ MAKERS: dict[str, Callable[[Analysis], Chart | None]] = {
     "predicted": predicted_chart,
     "multiverse": multiverse_chart,
     "residuals": residuals_chart,
+    "hyperparameters": hyperparameters_chart,
 }
 
 

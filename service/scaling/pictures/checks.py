@@ -11,7 +11,7 @@ from service.report.charts.base import Chart, Figure, axis, layout
 from service.report.numbers import percent, short
 from service.scaling.analysis import Analysis
 from service.scaling.pictures.frontier import point_text
-from service.scaling.pictures.marks import band, bars, dots, line, log_ticks
+from service.scaling.pictures.marks import band, dots, line, log_ticks
 
 
 def residuals_chart(study: Analysis) -> Chart:
@@ -74,43 +74,51 @@ def predicted_chart(study: Analysis) -> Chart:
 
 
 def multiverse_chart(study: Analysis) -> Chart | None:
-    """Draw the exponent a of N_opt ~ C^a under every method, row filter and loss."""
+    """Draw the exponent a of N_opt ~ C^a under every method and loss (rows) and filter (marks)."""
     table = study.multiverse
-    if table is None or table.empty:
+    if table is None or not table["a"].notna().any():
         return None
-    known = table[np.isfinite(table["a"].astype(float))].sort_values("a").reset_index(drop=True)
-    names = [choice_name(row) for row in known.to_dict("records")]
-    places = np.arange(len(known), dtype=float)
-    fit, data = study.fit, []
-    ends = fit.ends("a")
-    if ends is not None:
-        corners = np.array([-0.5, len(known) - 0.5])
-        name = f"{100 * fit.confidence:.0f} % over resampled runs"
-        upright = band(corners, np.full(2, ends[0]), np.full(2, ends[1]), name)
-        data += [{**trace, "x": trace["y"], "y": trace["x"]} for trace in upright]
-    data.append(bars(known["a"], places, known["a"], known["a"], "each choice", "@s1", across=True))
-    data.append(line([fit.params["a"]] * 2, [-0.5, len(known) - 0.5], "this report", "@accent"))
-    spread = f"{short(float(known['a'].min()))} to {short(float(known['a'].max()))}"
-    ticks = axis("", tickvals=[float(p) for p in places], ticktext=names)
+    known = table[table["a"].notna()].assign(choice=lambda rows: rows.apply(choice_name, axis=1))
+    choices = list(dict.fromkeys(known["choice"]))[::-1]
+    place = known["choice"].map(choices.index).astype(float)
+    data = _exponent_band(study, len(choices))
+    for number, (name, own) in enumerate(known.groupby("filter", sort=False)):
+        data.append(
+            dots(own["a"], place[own.index], str(name), f"@s{number % 7}", size=8,
+                 symbol=("circle", "diamond")[number // 7 % 2])
+        )  # fmt: skip
+    ends = [-0.5, len(choices) - 0.5]
+    data.append(line([study.fit.params["a"]] * 2, ends, "this report", "@accent"))
+    ticks = axis("", tickvals=[float(i) for i in range(len(choices))], ticktext=choices)
     figure: Figure = {
         "data": data,
-        "layout": layout(height=max(300, 120 + 22 * len(known)), x="exponent a of N_opt ~ C^a",
+        "layout": layout(height=190 + 28 * len(choices), x="exponent a of N_opt ~ C^a",
                          yaxis=ticks),
     }  # fmt: skip
     return Chart(
         name="multiverse",
         title="How far choices move the exponent",
-        note=f"Method, row filter and loss were all sensible; a runs from {spread}. Where this "
-        "spread is wider than the band, the band is too narrow to be believed.",
+        note="Each row is a method and a loss, each mark a choice of rows; all are sensible. a is "
+        f"between {short(float(known['a'].min()))} and {short(float(known['a'].max()))}. Where "
+        "this is wider than the band, the band is too narrow to be believed.",
         views=(("all", figure),),
-        table=known,
-        wide=True,
+        table=table,
     )
 
 
+def _exponent_band(study: Analysis, num_rows: int) -> list[Figure]:
+    ends = study.fit.ends("a")
+    if ends is None:
+        return []
+    name = f"{100 * study.fit.confidence:.0f} % over resampled runs"
+    rows = np.array([-0.5, num_rows - 0.5])
+    upright = band(rows, np.full(2, ends[0]), np.full(2, ends[1]), name)
+    return [{**trace, "x": trace["y"], "y": trace["x"]} for trace in upright]
+
+
 def choice_name(row: Mapping[Any, Any]) -> str:
-    """Name a row of the multiverse: method, filter, loss."""
-    parts = [row.get(part) for part in ("method", "filter", "loss")]
+    """Name a row of the multiverse: method and loss."""
+    parts = [row["method"], row["loss"]]
     return ", ".join(
         str(part).replace("_", " ") for part in parts if isinstance(part, str) and part
     )

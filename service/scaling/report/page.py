@@ -16,6 +16,8 @@ from service.scaling.analysis import Analysis
 from service.scaling.curve_study import CurveStudy
 from service.search.provenance import versions
 
+NO_FLOOR = 1e-6
+"""A floor below this share of the least loss is none."""
 EXPONENTS = {
     "a": "of the best size, N ~ C^a",
     "alpha": "of the loss over parameters",
@@ -79,6 +81,9 @@ def exponents(study: Analysis) -> list[tuple[str, str, str]]:
         if name not in fit.params:
             continue
         value = short(fit.params[name])
+        if name == "E" and fit.params["E"] < NO_FLOOR * float(study.curve.frame["loss"].min()):
+            found.append(("E", "0", "no floor is to be seen in these losses"))
+            continue
         ends = fit.ends(name)
         if ends is not None:
             value += f" ({100 * fit.confidence:.0f} %: {short(ends[0])}-{short(ends[1])})"
@@ -133,8 +138,8 @@ def _tables(study: Analysis) -> list[Chart]:
         ("off-optimal", "The cost of a wrong size", _about_wrong_sizes(study),
          study.off_optimal.frame),
         ("next-runs", "Which runs would help most",
-         "" if study.next_runs is None else study.next_runs.sentence,
-         None if study.next_runs is None else study.next_runs.frame),
+         "" if study.next_runs is None else _sentence_case(study.next_runs.sentence),
+         None if study.next_runs is None else study.next_runs.frame.head(8)),
         ("leverage", "Rows that move the law most",
          "How far the parameters move when a row is left out.",
          None if study.leverage is None else study.leverage.head(10)),
@@ -144,6 +149,10 @@ def _tables(study: Analysis) -> list[Chart]:
         for name, title, note, frame in listed
         if frame is not None and len(frame)
     ]
+
+
+def _sentence_case(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _about_wrong_sizes(study: Analysis) -> str:
