@@ -125,10 +125,14 @@ def budget_cuts(values: FloatArray) -> list[float]:
 
     """
     ordered = np.sort(values)
-    last_of_budget = np.append(ordered[1:] > SAME_BUDGET * ordered[:-1], False)
-    num_below = np.arange(1, len(ordered) + 1)
-    enough = num_below >= max(MIN_TRAIN_POINTS, MIN_TRAIN_SHARE * len(ordered))
-    candidates = ordered[last_of_budget & enough]
+    lasts = []
+    at = 0
+    while at < len(ordered):
+        # Counted from a budget's smallest run, so that a continuum of budgets is cut as well.
+        at = int(np.searchsorted(ordered, SAME_BUDGET * ordered[at], side="right"))
+        lasts.append(at - 1)
+    enough = max(MIN_TRAIN_POINTS, MIN_TRAIN_SHARE * len(ordered))
+    candidates = ordered[[last for last in lasts[:-1] if last + 1 >= enough]]
     if len(candidates) <= MAX_CUTS:
         return [float(cut) for cut in candidates]
     wanted = np.linspace(np.log(candidates[0]), np.log(candidates[-1]), MAX_CUTS)

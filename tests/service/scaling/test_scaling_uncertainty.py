@@ -91,7 +91,16 @@ def test_cuts_leave_enough_below_and_something_above(flops):
     assert cuts == sorted(set(cuts))
     for cut in cuts:
         assert sum(value <= cut for value in flops) >= 8
-        assert any(value > 1.02 * cut for value in flops)
+        assert any(value > cut for value in flops)
+
+
+def test_a_budget_is_never_cut_through_and_a_continuum_is_cut_evenly():
+    rng = np.random.default_rng(0)
+    budgets = np.repeat([1e18, 1e19, 1e20, 1e21], 8) * rng.uniform(1.0, 1.015, 32)
+    assert [sum(budgets <= cut) for cut in budget_cuts(budgets)] == [8, 16, 24]
+    cuts = budget_cuts(10 ** np.linspace(18, 22, 5000))
+    assert len(cuts) == 8
+    np.testing.assert_allclose(np.diff(np.log10(cuts)), np.diff(np.log10(cuts))[0], atol=0.02)
 
 
 def heldout_of(errors_by_cut, spread=np.nan):
