@@ -43,7 +43,7 @@ class Group:
     warmup_updates: int
     """Of forked runs, which share it."""
     budgets: tuple[float, ...]
-    """Budgets in FLOPs that the limits allow, smallest first."""
+    """Budgets in FLOPs that the limits allow, smallest first; some of them are tuned."""
     left_out: Mapping[float, str] = field(default_factory=dict)
     """Budgets that they do not, each with the reason."""
     planned: bool = True
@@ -55,6 +55,11 @@ class Group:
     def key(self) -> str:
         """The same text for the same group, whatever else the study has."""
         return group_key(self.recipe, self.size, self.data_size)
+
+    @property
+    def trained(self) -> tuple[float, ...]:
+        """Budgets that have a point: of a size made to verify, only those."""
+        return (*self.budgets, *self.verified) if self.planned else self.verified
 
     @property
     def name(self) -> str:
@@ -163,7 +168,7 @@ def _group(
         batch_size=batch_size,
         lengths=lengths,
         warmup_updates=warmup,
-        budgets=budgets if planned else budgets[:1],
+        budgets=budgets,
         left_out=left_out,
         planned=planned,
         verified=verified,

@@ -105,7 +105,7 @@ class StudyState:
         if tune is None or not budgets:
             return []
         if tune.per == "point":
-            return sorted({*group.budgets, *group.verified})
+            return sorted(group.trained)
         num = min(tune.budgets, len(budgets))
         known = {facts_of(t)["budget_flops"] for t in self._of(group) if is_tuning(t)}
         places = [round(i * (len(budgets) - 1) / max(num, 2)) for i in range(num)]
@@ -193,7 +193,7 @@ class StudyState:
             return None
         found = []
         for group in self.groups:
-            if len(group.budgets) > 1:
+            if group.planned and len(group.budgets) > 1:
                 found += self._missing(
                     group, group.budgets[-1], range(self.spec.seeds.default), trunk=True
                 )
@@ -202,7 +202,7 @@ class StudyState:
     def _points(self) -> Wave | None:
         found = []
         for group in self.groups:
-            for budget in (*group.budgets, *group.verified):
+            for budget in group.trained:
                 found += self._missing(group, budget, range(self.spec.seeds.default))
         return Wave(name="points", why="every size at every budget", trials=found)
 

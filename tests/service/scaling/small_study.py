@@ -28,11 +28,11 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def run(folder: Path, display: Display | None = None, **changes: Any) -> str:
-    """Run the small study with sections replaced, on one worker; return its id."""
+def run(folder: Path, display: Display | None = None, workers: int = 1, **changes: Any) -> str:
+    """Run the small study with sections replaced; return its id."""
     spec = {**SMALL, **changes}
     return run_study(
-        spec, workers=1, ledger=folder / "ledger.db", out=folder / "out", display=display
+        spec, workers=workers, ledger=folder / "ledger.db", out=folder / "out", display=display
     )
 
 

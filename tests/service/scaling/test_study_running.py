@@ -221,6 +221,12 @@ def test_a_stopped_study_goes_on_as_if_nothing_had_been(
 
 
 @pytest.mark.long
+def test_two_workers_give_the_same_table(undisturbed: pd.DataFrame, tmp_path: Path) -> None:
+    study_id = run(tmp_path, workers=2, **TWO_SEEDS)
+    pd.testing.assert_frame_equal(table(tmp_path, study_id), undisturbed)
+
+
+@pytest.mark.long
 def test_a_killed_driver_loses_nothing_and_repeats_nothing(
     undisturbed: pd.DataFrame, tmp_path: Path
 ) -> None:
