@@ -15,6 +15,7 @@ from service.scaling.answers.frontier import frontier, interval_text
 from service.scaling.answers.off_optimal import off_optimal
 from service.scaling.answers.result import Answer
 from service.scaling.answers.returns import Knee, knee, marginal
+from service.scaling.comparison import Comparison
 from service.scaling.fitted import StudyFit
 from service.scaling.hyperparameters import HyperparameterLaw
 from service.scaling.isoflop import IsoflopFit
@@ -54,7 +55,7 @@ class Analysis:
     """Other fits of the same points; each has `to_mapping`."""
     multiverse: pd.DataFrame | None = None
     leverage: pd.DataFrame | None = None
-    comparisons: tuple[Any, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
     hyperparameters: tuple[HyperparameterLaw, ...] = ()
     next_runs: Answer | None = None
     verification: Mapping[str, Any] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 
 from service.report.numbers import percent, short
 from service.scaling.analysis import Analysis, core_answers, residuals
+from service.scaling.comparison import Comparison
 from service.scaling.fits import EnvelopeFit, IsoflopFit, fit_envelope, fit_isoflop, fit_joint
 from service.scaling.fitted import StudyFit
 from service.scaling.leverage import leverage
@@ -19,7 +21,7 @@ from service.scaling.points import Points
 from trainers.errors import ScalingError
 
 if TYPE_CHECKING:
-    from service.scaling.study import ScalingStudy
+    from service.scaling.questions import Questions
 
 Found = TypeVar("Found")
 FLOOR_SHARE = 0.5
@@ -34,7 +36,7 @@ COVERAGE_SLACK = 0.1
 """Measured coverage that falls short of the nominal one by more is warned about."""
 
 
-def gather(study: ScalingStudy) -> Analysis:
+def gather(study: Questions) -> Analysis:
     """Answer every default question of a study.
 
     What the points cannot carry (isoFLOP minima of scattered budgets, an envelope without curves)
@@ -57,9 +59,10 @@ def gather(study: ScalingStudy) -> Analysis:
         multiverse=multiverse(_thinned(fit.points)) if fit.law == "chinchilla" else None,
         leverage=_leverage(fit),
         next_runs=study.next_runs(),
+        comparisons=_comparisons(study),
         hyperparameters=_or_none(study.hyperparameters) or (),
         verification=_verification(study),
-        warnings=_warnings(study, fit, isoflop),
+        warnings=warnings_of(study, isoflop),
         **answers,
     )
 
@@ -69,6 +72,15 @@ def _or_none(ask: Callable[[], Found]) -> Found | None:
         return ask()
     except ScalingError:
         return None
+
+
+def _comparisons(study: Questions) -> tuple[Comparison, ...]:
+    """Compare every other recipe with the first."""
+    if len(study.recipes) < 2 or study.fitted.law == "repeated_data":
+        return ()
+    first, *others = study.recipes
+    pairs = (_or_none(partial(study.compare, first, other)) for other in others)
+    return tuple(found for found in pairs if found is not None)
 
 
 def _thinned(points: Points) -> Points:
@@ -81,7 +93,7 @@ def _thinned(points: Points) -> Points:
     return replace(points.where(keep), notes=(*points.notes, note))
 
 
-def _verification(study: ScalingStudy) -> Mapping[str, Any] | None:
+def _verification(study: Questions) -> Mapping[str, Any] | None:
     """Return the latest prediction of this recipe that was trained, beside what happened."""
     if study.recorded is None:
         return None
@@ -107,7 +119,9 @@ def _leverage(fit: StudyFit) -> pd.DataFrame | None:
     return table.sort_values("da", key=abs, ascending=False, ignore_index=True)
 
 
-def _warnings(study: ScalingStudy, fit: StudyFit, isoflop: IsoflopFit | None) -> tuple[str, ...]:
+def warnings_of(study: Questions, isoflop: IsoflopFit | None) -> tuple[str, ...]:
+    """Return what a reader has to be careful about."""
+    fit = study.fitted
     found = list(fit.joint.warnings)
     if len(study.recipes) > 1:
         others = ", ".join(name for name in study.recipes if name != study.recipe)

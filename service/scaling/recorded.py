@@ -78,7 +78,7 @@ def predictor(spec: StudySpec) -> Predict:
         ends = fit.loss_interval(*place)
         if ends is None:
             raise ScalingError(
-                "a prediction needs an interval that was calibrated on larger budgets held out, but "
+                "a prediction needs an interval calibrated on larger budgets held out, but "
                 f"the study's {points.frame['flops'].nunique()} budgets allow none; add budgets"
             )
         return Prediction(

@@ -12,13 +12,13 @@ from service.scaling.hyperparameters import HyperparameterLaw, fit_hyperparamete
 from trainers.errors import ScalingError
 
 if TYPE_CHECKING:
-    from service.scaling.study import ScalingStudy
+    from service.scaling.questions import Questions
 
 USUAL = ("optimizer.lr", "train.batch_size", "lr", "learning_rate", "batch_size")
 """Columns of a table that are looked at where none is named."""
 
 
-def tuned_laws(study: ScalingStudy, paths: Sequence[str]) -> tuple[HyperparameterLaw, ...]:
+def tuned_laws(study: Questions, paths: Sequence[str]) -> tuple[HyperparameterLaw, ...]:
     """Fit the law of each hyperparameter over size and budget.
 
     Args:
@@ -47,7 +47,7 @@ def tuned_laws(study: ScalingStudy, paths: Sequence[str]) -> tuple[Hyperparamete
     )  # fmt: skip
 
 
-def _trials(study: ScalingStudy) -> tuple[pd.DataFrame, list[str]]:
+def _trials(study: Questions) -> tuple[pd.DataFrame, list[str]]:
     """Return tuning trials with `params`, `budget_flops` and `loss`, and the tuned columns."""
     if study.recorded is not None:
         tune, frame = study.recorded.spec.tune, study.recorded.tuning

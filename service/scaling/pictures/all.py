@@ -9,6 +9,7 @@ from service.scaling.analysis import Analysis
 from service.scaling.pictures.checks import multiverse_chart, predicted_chart, residuals_chart
 from service.scaling.pictures.frontier import frontier_chart, sizes_chart
 from service.scaling.pictures.isoflop import isoflop_chart
+from service.scaling.pictures.recipes import recipes_chart
 from service.scaling.pictures.returns import returns_chart
 from service.scaling.pictures.tuned import hyperparameters_chart
 
@@ -20,6 +21,7 @@ MAKERS: dict[str, Callable[[Analysis], Chart | None]] = {
     "predicted": predicted_chart,
     "multiverse": multiverse_chart,
     "residuals": residuals_chart,
+    "recipes": recipes_chart,
     "hyperparameters": hyperparameters_chart,
 }
 

@@ -37,6 +37,7 @@ def record(study: Analysis) -> dict[str, Any]:
             "knee": {
                 "threshold": study.knee.threshold, "relative": study.knee.relative,
                 "flops": study.knee.flops, "low": study.knee.low, "high": study.knee.high,
+                "sentence": study.knee.sentence,
             },
             "off_optimal": rows(study.off_optimal.frame),
             "extrapolation": extrapolation(study),

@@ -33,6 +33,7 @@ def analysis_view(study: Analysis) -> tuple[dict[str, Any], RenderableType]:
         facts.add_row(label, Text(value, style="bold"), Text(note, style="dim"))
     parts: list[RenderableType] = [Text(study.sentence, style="bold"), Text("")]
     parts += [frame_table(shown), Text(""), facts]
+    parts += [Text(found.sentence) for found in study.comparisons]
     parts += [Text(f"! {text}", style="yellow") for text in study.warnings]
     return record(study), Group(*parts)
 
