@@ -86,10 +86,11 @@ def _descend(
     going: NDArray[np.intp] = np.arange(len(theta))
     for _ in range(MAX_STEPS):
         step, gain = _step(form, theta, predicted, gradient, observed, weight, delta, damping)
-        new_predicted, new_gradient = form.log_loss(theta + step)
+        tried = np.clip(theta + step, form.bounds[:, 0], form.bounds[:, 1])
+        new_predicted, new_gradient = form.log_loss(tried)
         new_objective = huber(new_predicted - observed, weight, delta)
         better = new_objective < objective  # False for NaN as well
-        theta = np.where(better[:, None], theta + step, theta)
+        theta = np.where(better[:, None], tried, theta)
         predicted = np.where(better[:, None], new_predicted, predicted)
         gradient = np.where(better[:, None, None], new_gradient, gradient)
         objective = np.where(better, new_objective, objective)

@@ -104,14 +104,14 @@ class JointFit:
         if self.bootstrap is not None:
             table = self.interval(confidence)
             intervals = {
-                name: {"low": float(row["low"]), "high": float(row["high"])}
+                str(name): {"low": finite(row["low"]), "high": finite(row["high"])}
                 for name, row in table.iterrows()
             }
         return {
             "law": self.law,
             "method": self.method,
             "delta": self.delta,
-            "params": {name: float(value) for name, value in self.params.items()},
+            "params": {name: finite(value) for name, value in self.params.items()},
             "objective": self.objective,
             "num_points": self.num_points,
             "num_starts": self.num_starts,
@@ -121,16 +121,18 @@ class JointFit:
             "intervals": intervals,
             "num_bootstraps": 0 if self.bootstrap is None else len(self.bootstrap),
             "correlations": {
-                str(one): {
-                    str(other): float(value) if np.isfinite(value) else None
-                    for other, value in row.items()
-                }
+                str(one): {str(other): finite(value) for other, value in row.items()}
                 for one, row in self.correlations.iterrows()
             },
             "warnings": list(self.warnings),
             "notes": list(self.notes),
             "seconds": self.seconds,
         }
+
+
+def finite(value: float) -> float | None:
+    """Return a number as JSON knows it, None where it is none."""
+    return float(value) if np.isfinite(value) else None
 
 
 def with_exponents(values: Mapping[str, float]) -> dict[str, float]:
@@ -152,11 +154,11 @@ def percentile_interval(
         )
     tail = (1.0 - confidence) / 2.0
     names = list(params)
-    return pd.DataFrame(
-        {
-            "value": [params[name] for name in names],
-            "low": [float(bootstrap[name].quantile(tail)) for name in names],
-            "high": [float(bootstrap[name].quantile(1.0 - tail)) for name in names],
-        },
-        index=pd.Index(names, name="param"),
-    )
+    # Resamples may be infinite where the points do not determine a scale.
+    with np.errstate(invalid="ignore"):
+        low, high = (
+            [float(bootstrap[name].quantile(q)) for name in names] for q in (tail, 1.0 - tail)
+        )
+    value = [params[name] for name in names]
+    index = pd.Index(names, name="param")
+    return pd.DataFrame({"value": value, "low": low, "high": high}, index=index)

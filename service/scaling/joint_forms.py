@@ -23,7 +23,9 @@ from service.scaling.design import Design
 from service.scaling.joint_laws import FloatArray
 
 _FLAT = 1e-300
-"""Least sum of terms whose logarithm is taken."""
+"""Least scale whose logarithm is taken."""
+EXPONENT_LIMIT = 5.0
+"""Points that ask for a larger exponent show a step, not a power law."""
 
 
 class Form(Protocol):
@@ -31,6 +33,8 @@ class Form(Protocol):
 
     num_free: int
     """K."""
+    bounds: FloatArray
+    """Lowest and highest of each coordinate, shape (K, 2); an end there determines nothing."""
 
     def log_loss(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return predicted log L, shape (M, P), and its gradient, shape (M, K, P)."""
@@ -72,6 +76,15 @@ class ChinchillaForm:
     """theta = (log E, a, alpha, b, beta) with terms e, a - alpha x and b - beta y."""
 
     num_free = 5
+    bounds = np.array(
+        [
+            (-np.inf, np.inf),
+            (-np.inf, np.inf),
+            (-EXPONENT_LIMIT, EXPONENT_LIMIT),
+            (-np.inf, np.inf),
+            (-EXPONENT_LIMIT, EXPONENT_LIMIT),
+        ]
+    )
 
     def __init__(self, design: Design) -> None:
         self.design = design
@@ -127,13 +140,14 @@ class ChinchillaForm:
     def values(self, theta: FloatArray) -> dict[str, FloatArray]:
         """See `Form`."""
         e, a, alpha, b, beta = theta.T[:5]
-        return {
-            "E": np.exp(e),
-            "A": np.exp(a + alpha * self.design.mean_log_params),
-            "B": np.exp(b + beta * self.design.mean_log_tokens),
-            "alpha": alpha,
-            "beta": beta,
-        }
+        with np.errstate(over="ignore", under="ignore"):
+            return {
+                "E": np.exp(e),
+                "A": np.exp(a + alpha * self.design.mean_log_params),
+                "B": np.exp(b + beta * self.design.mean_log_tokens),
+                "alpha": alpha,
+                "beta": beta,
+            }
 
     def theta(self, values: Mapping[str, float]) -> FloatArray:
         """See `Form`."""
@@ -155,6 +169,7 @@ class RepeatedDataForm(ChinchillaForm):
     """As `ChinchillaForm` over effective tokens; theta has log R behind."""
 
     num_free = 6
+    bounds = np.vstack([ChinchillaForm.bounds, [(-10.0, 15.0)]])
 
     def __init__(self, design: Design) -> None:
         super().__init__(design)
@@ -225,6 +240,7 @@ class KaplanForm:
     """theta = (u, rho, v, log beta) with log L = beta logsumexp(u - rho x, v - y)."""
 
     num_free = 4
+    bounds = np.array([(-np.inf, np.inf), (-50.0, 50.0), (-np.inf, np.inf), (-10.0, np.log(5.0))])
 
     def __init__(self, design: Design) -> None:
         self.design = design
@@ -269,7 +285,7 @@ class KaplanForm:
     def values(self, theta: FloatArray) -> dict[str, FloatArray]:
         """See `Form`."""
         u, rho, v, log_beta = theta.T
-        with np.errstate(over="ignore", divide="ignore"):
+        with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
             return {
                 "Nc": np.exp(u / rho + self.design.mean_log_params),
                 "Dc": np.exp(v + self.design.mean_log_tokens),

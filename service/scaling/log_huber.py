@@ -10,7 +10,7 @@ import numpy as np
 
 from service.scaling.descent import STATIONARY, Descent, descend
 from service.scaling.design import Design
-from service.scaling.joint_forms import FORMS, ChinchillaForm, Form
+from service.scaling.joint_forms import EXPONENT_LIMIT, FORMS, ChinchillaForm, Form
 from service.scaling.joint_laws import PARAM_NAMES, FloatArray
 from service.scaling.plain_lbfgsb import descend_lbfgsb
 from trainers.errors import ScalingError
@@ -192,6 +192,16 @@ def about_values(law: str, values: Mapping[str, float], design: Design) -> tuple
         f"{name} = {values[name]:.3g} is not positive: the loss does not fall with {what} here"
         for name, what in (("alpha", "parameters"), ("beta", "tokens"))
         if values[name] <= 0
+    ]
+    warnings += [
+        f"{name} = {values[name]:.3g} is at its limit: the points show a step in {what}, no power"
+        for name, what in (("alpha", "parameters"), ("beta", "tokens"))
+        if values[name] > 0.99 * EXPONENT_LIMIT
+    ]
+    warnings += [
+        f"{name} is not determined: the points would fit as well with ever more extreme values"
+        for name, value in values.items()
+        if not np.isfinite(value)
     ]
     decay = values.get("repeats_decay")
     if decay is not None and not 1e-2 < decay < 1e3:

@@ -59,7 +59,14 @@ def descend_lbfgsb(
         return scale * float(huber(residual, weight, delta)), scale * (gradient[0] @ pull)
 
     ends = [
-        minimize(objective, start, jac=True, method="L-BFGS-B", options=_OPTIONS[tolerance])
+        minimize(
+            objective,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=form.bounds,
+            options=_OPTIONS[tolerance],
+        )
         for start in starts
     ]
     return Descent(

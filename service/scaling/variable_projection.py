@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.optimize import minimize, nnls
 
 from service.scaling.design import Design
-from service.scaling.joint_forms import ChinchillaForm
+from service.scaling.joint_forms import EXPONENT_LIMIT, ChinchillaForm
 from service.scaling.joint_laws import PARAM_NAMES, FloatArray
 from service.scaling.log_huber import AT_OPTIMUM, SUBSAMPLE_POINTS, Found
 from service.scaling.resampling import as_frame, draw_weights
@@ -140,6 +140,7 @@ class Projection:
             squares_at,
             np.array(start, dtype=np.float64),
             method="Nelder-Mead",
+            bounds=[(-EXPONENT_LIMIT, EXPONENT_LIMIT)] * 2,
             options=_SEARCH,
         )
         scales, squares = self._inside(found.x, weight)

@@ -59,7 +59,7 @@ def test_kaplans_truth_is_recovered_without_noise(alpha, beta, share):
     assert fit.params["a"] == pytest.approx(beta / (alpha + beta), rel=1e-4)
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=5)
 @given(decay=st.floats(2.0, 40.0))
 def test_the_worth_of_repeats_is_recovered_without_noise(decay):
     params, tokens = grid()
@@ -253,3 +253,26 @@ def test_a_confidence_outside_its_range_is_refused(confidence):
 def test_an_interval_without_resamples_is_refused():
     with pytest.raises(ScalingError, match="fit with bootstrap=400"):
         fit_joint(chinchilla_points()).interval()
+
+
+@settings(deadline=None, max_examples=4)
+@given(seed=st.integers(0, 10**6), spread=st.sampled_from([0.01, 1.0, 8.0]))
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("law", "method"),
+    [("chinchilla", METHODS[0]), ("chinchilla", METHODS[1]), ("kaplan", METHODS[0])],
+)
+def test_points_without_any_law_end_in_an_answer(law, method, seed, spread):
+    rng = np.random.default_rng(seed)
+    params, tokens = 10 ** (9 + spread * rng.standard_normal((2, 12)))
+    frame = pd.DataFrame({"N": params, "D": tokens, "L": np.exp(rng.standard_normal(12))})
+    fit = fit_joint(points_of(frame), law, method=method, bootstrap=3)
+    assert np.isfinite(fit.objective)
+    json.dumps(fit.to_mapping(), allow_nan=False)
+
+
+def test_a_step_is_no_power_law():
+    params, tokens = grid()
+    loss = np.where(params < 2e7, 3.0, 1.0) + 400 * tokens**-0.28
+    fit = fit_joint(points_of(pd.DataFrame({"N": params, "D": tokens, "L": loss})))
+    assert any("show a step in parameters" in warning for warning in fit.warnings)
