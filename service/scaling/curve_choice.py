@@ -14,7 +14,15 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from service.scaling.curve_forms import FloatArray
-from service.scaling.curves import CURVE_LAWS, MAX_BREAKS, CurveFit, checked_curve, fit_curve
+from service.scaling.curves import (
+    CURVE_LAWS,
+    MAX_BREAKS,
+    CurveFit,
+    check_curve_law,
+    checked_curve,
+    fit_curve,
+    num_curve_params,
+)
 from service.scaling.heldout import Heldout, with_errors
 from service.scaling.spread import log_jacobian, spread_of
 from trainers.errors import ScalingError
@@ -63,6 +71,8 @@ def choose_law(
             f"choosing a law needs {MIN_CURVE_POINTS} different x and a larger one to hold out, "
             f"but there are {len(np.unique(sizes))}; add points, or name the law"
         )
+    for law in laws:
+        check_curve_law(law)
     rows: list[dict[str, Any]] = []
     for law in dict.fromkeys(["last_value", *laws]):
         for breaks in range(1, MAX_BREAKS + 1) if law == "broken_power" else (0,):
@@ -112,6 +122,7 @@ def rolling_origin_curve(
             f"relative errors need positive y, but the least is {values.min():.4g}; shift y, or "
             "compare laws by choose_law"
         )
+    check_curve_law(law)
     parts = []
     for cut in curve_cuts(sizes):
         below, above = sizes <= cut, sizes > cut
@@ -159,13 +170,14 @@ def curve_spread(fit: CurveFit, x: FloatArray, y: FloatArray, at: FloatArray) ->
 
 
 def curve_cuts(x: FloatArray) -> list[float]:
-    """Return the x after which to cut, ascending: at most `MAX_CURVE_CUTS` of those with points
-    enough below, evenly over them.
-    """  # noqa: D205
+    """Return the x after which to cut, ascending.
+
+    At most `MAX_CURVE_CUTS` of those with enough points below, evenly over the later two thirds.
+    """
     distinct = np.unique(x)
     candidates = distinct[MIN_CURVE_POINTS - 1 : -1]
     if len(candidates) > MAX_CURVE_CUTS:
-        # The first half teaches little about how a law extrapolates from nearly all the data.
+        # The first third teaches little about how a law extrapolates from nearly all the data.
         positions = np.linspace(len(candidates) // 3, len(candidates) - 1, MAX_CURVE_CUTS)
         candidates = candidates[np.unique(positions.round().astype(int))]
     return [float(cut) for cut in candidates]
@@ -215,10 +227,7 @@ def _fitted_below(
 ) -> CurveFit | None:
     """Fit a law; None where it would go through every point and say nothing about its error."""
     breaks = max(breaks, 1)
-    num_params = {"last_value": 0, "power": 2, "power_constant": 3, "shifted_power": 3}.get(
-        law, 5 if law == "saturating" else 3 + 3 * breaks
-    )
-    if len(np.unique(x)) <= num_params:
+    if len(np.unique(x)) <= num_curve_params(law, breaks):
         return None
     return fit_curve(x, y, law, increasing=increasing, weights=weight, breaks=breaks)
 

@@ -122,11 +122,7 @@ def fit_curve(
 
     """
     sizes, values, weight = checked_curve(x, y, weights)
-    if law not in CURVE_LAWS:
-        raise ScalingError(
-            f"a law of one variable must be one of {', '.join(CURVE_LAWS)}, got `{law}`"
-            f"{nearest(law, CURVE_LAWS)}"
-        )
+    check_curve_law(law)
     if not 1 <= breaks <= MAX_BREAKS:
         raise ScalingError(f"breaks must be 1 to {MAX_BREAKS}, got {breaks}")
     positive = bool((values > 0).all())
@@ -159,6 +155,20 @@ def fit_curve(
             "different x; add points, or fit a simpler law"
         )
     return _solved(plain, form, sizes, values, weight)
+
+
+def check_curve_law(law: str) -> None:
+    """Raise ScalingError, naming the nearest, unless `law` is one of `CURVE_LAWS`."""
+    if law not in CURVE_LAWS:
+        raise ScalingError(
+            f"a law of one variable must be one of {', '.join(CURVE_LAWS)}, got `{law}`"
+            f"{nearest(law, CURVE_LAWS)}"
+        )
+
+
+def num_curve_params(law: str, breaks: int = 1) -> int:
+    """Return how many parameters are fitted; carrying the last value forward fits none."""
+    return 0 if law == "last_value" else len(_form(law, False, False, breaks).names)
 
 
 def checked_curve(

@@ -208,6 +208,8 @@ def test_bad_weights_breaks_and_too_short_curves_are_refused():
         fit_curve([1, 2, 3], [3, 2, 1], "power", weights=[1, 0, 1])
     with pytest.raises(ScalingError, match="breaks must be 1 to 3, got 4"):
         fit_curve(X, X, "broken_power", breaks=4)
+    with pytest.raises(ScalingError, match="did you mean `saturating`"):
+        choose_law(X, X, laws=("saturate",))
     with pytest.raises(ScalingError, match="3 different x and a larger one"):
         choose_law([1, 2, 3], [3, 2, 1])
     with pytest.raises(ScalingError, match="2 cuts"):
