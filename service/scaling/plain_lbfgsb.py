@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, minimize
 
 from service.scaling.descent import Descent, huber
 from service.scaling.joint_forms import Form
@@ -64,7 +64,7 @@ def descend_lbfgsb(
             start,
             jac=True,
             method="L-BFGS-B",
-            bounds=form.bounds,
+            bounds=Bounds(form.bounds[:, 0], form.bounds[:, 1]),
             options=_OPTIONS[tolerance],
         )
         for start in starts
