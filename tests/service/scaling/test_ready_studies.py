@@ -19,6 +19,7 @@ def test_a_ready_study_keeps_its_promise(
 ) -> None:
     """With the mean rates of one core that whole runs of them had, rounded down."""
     spec = StudySpec.from_yaml(FOLDER / f"{name}.yaml")
+    assert StudySpec.from_text(spec.to_yaml()) == spec
     plan = plan_study(spec, workers=2, flops_per_s=flops_per_s)
     sizes = plan.rows.groupby("budget_flops")["params"].nunique()
     assert (sizes >= 4).all()
