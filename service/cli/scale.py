@@ -15,6 +15,7 @@ from service.cli.options import (
     OutOption,
     WorkersOption,
     emit,
+    open_ledger,
 )
 
 if TYPE_CHECKING:
@@ -165,9 +166,12 @@ def extend(
     from service.scaling.running import extend_study
     from service.scaling.study import write_recorded
 
+    added = _added_sizes(sizes or [])
+    with open_ledger(ledger):  # refuses a ledger that is not there, which would be made
+        pass
     with display_for(as_json) as display:
         extend_study(
-            study_id, sizes=_added_sizes(sizes or []), budgets_flops=budgets or [], ledger=ledger,
+            study_id, sizes=added, budgets_flops=budgets or [], ledger=ledger,
             workers=workers, address=address, accept_changes=accept_changes, display=display,
             report=write_recorded,
         )  # fmt: skip
@@ -193,7 +197,9 @@ def _added_sizes(given: list[str]) -> dict[str, list[Any]]:
 def _verify(study_id: str, ledger: str, **options: Any) -> Any:
     from service.scaling.study import ScalingStudy
 
-    return ScalingStudy.open(study_id, ledger=ledger).verify(**options)
+    with open_ledger(ledger) as opened:
+        study = ScalingStudy.open(study_id, ledger=opened)
+    return study.verify(**options)
 
 
 def _study_of(target: str, ledger: str) -> ScalingStudy:
@@ -204,23 +210,21 @@ def _study_of(target: str, ledger: str) -> ScalingStudy:
     path = Path(target)
     if path.is_dir() or path.suffix == ".json":
         return read_study(path)
-    return ScalingStudy.open(target, ledger=ledger)
+    with open_ledger(ledger) as opened:
+        return ScalingStudy.open(target, ledger=opened)
 
 
 def _finished(study_id: str, ledger: str) -> bool:
-    from service.ledger import Ledger
-
-    with Ledger.open(ledger) as opened:
+    with open_ledger(ledger) as opened:
         return opened.search(study_id).state == "finished"
 
 
 def finish_study(study_id: str, ledger: str, as_json: bool) -> None:
     """Print the answer and leave with the exit code that says how the study ended."""
     from service.cli.failures import DONE, INTERRUPTED, NOTHING_FINISHED
-    from service.ledger import Ledger
     from service.scaling.report.terminal import study_detail
 
-    with Ledger.open(ledger) as opened:
+    with open_ledger(ledger) as opened:
         record = opened.search(study_id)
         data, picture = study_detail(opened, study_id)
     emit(as_json, data, picture)
