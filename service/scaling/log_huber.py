@@ -125,6 +125,7 @@ def fit_as_published(
         delta,
         reduction=reduction,
         tolerance=tolerance,
+        bounded=False,
     )
     best = _lowest(ends)
     theta = form.theta(_row(plain.values(best.theta), 0))

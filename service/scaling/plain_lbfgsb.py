@@ -33,6 +33,7 @@ def descend_lbfgsb(
     *,
     reduction: str = "sum",
     tolerance: str = "tight",
+    bounded: bool = True,
 ) -> Descent:
     """Minimise from each start by SciPy's L-BFGS-B with the analytic gradient.
 
@@ -44,6 +45,7 @@ def descend_lbfgsb(
         delta: Huber's threshold.
         reduction: `sum` or `mean` of the points' losses.
         tolerance: `tight`, or `scipy` for SciPy's defaults.
+        bounded: whether the form's bounds hold; published procedures had none.
 
     Returns:
         The end of each descent; objectives are sums whatever was minimised, and `promise` is the
@@ -58,13 +60,14 @@ def descend_lbfgsb(
         pull = weight * np.clip(residual, -delta, delta)
         return scale * float(huber(residual, weight, delta)), scale * (gradient[0] @ pull)
 
+    bounds = Bounds(form.bounds[:, 0], form.bounds[:, 1]) if bounded else None
     ends = [
         minimize(
             objective,
             start,
             jac=True,
             method="L-BFGS-B",
-            bounds=Bounds(form.bounds[:, 0], form.bounds[:, 1]),
+            bounds=bounds,
             options=_OPTIONS[tolerance],
         )
         for start in starts
