@@ -87,7 +87,11 @@ def count_flops(model: nn.Module, input_shape: tuple[int, ...], batch_size: int)
 
 
 def flops_per_epoch(config: TrialConfig, dataset: Dataset) -> int:
-    """Return the FLOPs of training once on every training row; validation is not included."""
+    """Return the FLOPs of training for one epoch; validation is not included.
+
+    An epoch is `train.rows_per_epoch` rows, by default every training row once.
+    """
+    num_rows = config.train.rows_per_epoch or dataset.num_train
     flops = _flops_of(
         config.model.model_dump_json(exclude_unset=True, exclude=WITHOUT_FLOPS),
         config.learning_rule.model_dump_json(exclude=set(PER_LANE_CONSTANTS)),
@@ -95,7 +99,7 @@ def flops_per_epoch(config: TrialConfig, dataset: Dataset) -> int:
         dataset.num_outputs,
         config.train.batch_size,
     )
-    return math.ceil(flops.total / flops.batch_size * dataset.num_train)
+    return math.ceil(flops.total / flops.batch_size * num_rows)
 
 
 @lru_cache(maxsize=1024)

@@ -22,7 +22,7 @@ from trainers.lanes.measures import measure
 from trainers.lanes.rule_engine import BoundRule
 from trainers.lanes.stacked import StackedLanes
 from trainers.lanes.statistics import LaneStatistics
-from trainers.noise import DropoutNoise, model_seed, row_order
+from trainers.noise import DropoutNoise, model_seed, rows_of_epoch
 from trainers.optimizers import make_optimizer
 from trainers.regularisation import LanePenalties
 from trainers.schedules import factors
@@ -39,11 +39,12 @@ class PackData:
     val_inputs: Tensor
     val_targets: Tensor
     batch_size: int
+    rows_per_epoch: int
 
     @property
     def batch_rows(self) -> list[tuple[int, int]]:
         """(start, stop) of every step of an epoch, in rows of the visiting order."""
-        return batch_borders(len(self.inputs), self.batch_size)
+        return batch_borders(self.rows_per_epoch, self.batch_size)
 
 
 def batch_borders(num_rows: int, batch_size: int) -> list[tuple[int, int]]:
@@ -190,8 +191,13 @@ class FuseGroup:
     ) -> tuple[Tensor, Tensor, list[int | None]]:
         """Do the epoch's updates; return losses [S, W], last gradient norms [W], divergences."""
         order = np.stack(
-            [row_order(lane.trial.seed, lane.epoch, len(self._data.inputs)) for lane in self._lanes]
-        )  # [W, N]
+            [
+                rows_of_epoch(
+                    lane.trial.seed, lane.epoch, len(self._data.inputs), self._data.rows_per_epoch
+                )
+                for lane in self._lanes
+            ]
+        )  # [W, rows of an epoch]
         noise = self._noise() if self._drops else None
         self._optimizer.begin_epoch(lr, self._updates_done(len(borders)))
         lr_columns = torch.from_numpy(lr)[:, :, None].to(self._params)  # [S, W, 1]
