@@ -23,11 +23,13 @@ METRICS = (
     "flops",
     "seconds",
     "train_loss",
+    "sparsity",
 )
 """Everything that an objective or a constraint may name.
 
 params: trained parameters of the model. flops: floating-point operations of the whole training.
-seconds, energy_kwh: processor (or GPU) time and energy of the trial alone.
+seconds, energy_kwh: processor (or GPU) time and energy of the trial alone. sparsity: share of
+weights that are cut; only where pruning is on.
 """
 KNOWN_BEFORE_TRAINING = ("params", "flops")
 

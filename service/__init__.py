@@ -12,12 +12,16 @@ if TYPE_CHECKING:
     from service.api import SearchResult, extend, open_search, resume, run_search, stop
     from service.client import AsyncClient, Client
     from service.ledger import Ledger
+    from service.scaling.curve_study import CurveStudy
+    from service.scaling.study import ScalingStudy
     from service.search.spec import SearchSpec
 
 __all__ = [
     "AsyncClient",
     "Client",
+    "CurveStudy",
     "Ledger",
+    "ScalingStudy",
     "SearchResult",
     "SearchSpec",
     "extend",
@@ -31,6 +35,8 @@ _HOME = {
     "AsyncClient": "service.client",
     "Client": "service.client",
     "Ledger": "service.ledger",
+    "CurveStudy": "service.scaling.curve_study",
+    "ScalingStudy": "service.scaling.study",
     "SearchSpec": "service.search.spec",
 }
 

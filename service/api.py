@@ -15,11 +15,11 @@ from service.search.allowance import Allowance
 from service.search.display import Display, Silent
 from service.search.extension import plan_extension
 from service.search.prepare import prepare
-from service.search.provenance import changes, code_fingerprint, versions
+from service.search.provenance import code_fingerprint, refuse_changes, versions
 from service.search.session import Workers, run_session
 from service.search.single_driver import refuse_second_driver
 from service.search.spec import SearchSpec
-from trainers.errors import ChangedError, ConfigError, LedgerError
+from trainers.errors import ConfigError, LedgerError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -249,7 +249,7 @@ def resume(
     display: Display | None = None,
     allowance: Allowance | None = None,
 ) -> SearchResult:
-    """Go on with a search that was interrupted, stopped or killed.
+    """Go on with a search or a scaling study that was interrupted, stopped or killed.
 
     Raises:
         ChangedError: code or versions changed and `accept_changes` is False.
@@ -258,13 +258,27 @@ def resume(
     """
     with Ledger.open(str(ledger)) as opened:
         record = _not_deleted(opened.search(search_id))
+        if record.kind == "study":
+            from service.scaling.running import resume_study
+            from service.scaling.study import write_recorded
+
+            resume_study(
+                search_id,
+                ledger=ledger,
+                workers=workers,
+                address=address,
+                accept_changes=accept_changes,
+                display=display,
+                report=write_recorded,
+            )
+            return SearchResult(search_id, str(ledger))
         refuse_second_driver(opened, record)
         shown = display or Silent()
         if record.state == "finished":
             shown.note(f"`{search_id}` has finished; extend it with: isoflop extend {search_id}")
             report.write_outputs(opened, search_id, Path(record.out_dir or "."))
             return SearchResult(search_id, str(ledger))
-        _check_unchanged(opened, record, accept_changes)
+        refuse_changes(opened, record, accept_changes)
         spec = SearchSpec.from_mapping(dict(record.spec))
         if opened.events(search_id, "extension"):
             spec = _without_limits(spec)
@@ -296,6 +310,11 @@ def extend(
     """
     with Ledger.open(str(ledger)) as opened:
         record = _not_deleted(opened.search(search_id))
+        if record.kind == "study":
+            raise LedgerError(
+                f"`{search_id}` is a study, which sizes and budgets are added to; "
+                f"extend it with: isoflop scale extend {search_id}"
+            )
         refuse_second_driver(opened, record)
         if record.state != "finished":
             raise LedgerError(
@@ -304,7 +323,7 @@ def extend(
             )
         spec = SearchSpec.from_mapping(dict(record.spec))
         extension = plan_extension(opened, record, spec, trials, epochs, space)
-        _check_unchanged(opened, record, accept_changes)
+        refuse_changes(opened, record, accept_changes)
         opened.add_event(search_id, "extension", extension)
         shown = display or Silent()
         means = Workers(num=workers, address=address, allowance=allowance)
@@ -354,19 +373,3 @@ def _parsed(spec: SearchSpec | Mapping[str, Any] | str | Path) -> SearchSpec:
     raise ConfigError(
         f"a search takes a SearchSpec, a mapping or a file name, but got {type(spec).__name__}"
     )
-
-
-def _check_unchanged(ledger: Ledger, record: SearchRecord, accept: bool) -> None:
-    """Refuse to mix results of different code, or record that the user accepts it."""
-    now, code_now = versions(), code_fingerprint()
-    found = changes(record.versions, record.code_fingerprint, now, code_now)
-    if not found:
-        return
-    if not accept:
-        listed = "\n  ".join(found)
-        raise ChangedError(
-            f"since `{record.search_id}` began, these changed, so new trials may not compare "
-            f"with old ones:\n  {listed}\ngo on all the same with --accept-changes; it is recorded"
-        )
-    ledger.add_event(record.search_id, "changes_accepted", {"changes": found})
-    ledger.update_search(record.search_id, versions=now, code_fingerprint=code_now)

@@ -30,7 +30,7 @@ from trainers.sections import Positive as Positive
 from trainers.sections import Section as Section
 
 OptimizerKind = Literal["sgd", "momentum", "rmsprop", "adagrad", "adam", "adamw"]
-ScheduleKind = Literal["constant", "linear", "exponential", "step", "cosine", "plateau"]
+ScheduleKind = Literal["constant", "linear", "exponential", "step", "cosine", "plateau", "wsd"]
 InitKind = Literal[
     "auto", "torch", "zeros", "constant", "too_small", "too_large", "uniform", "xavier", "he",
     "fixup",
@@ -111,11 +111,14 @@ class ScheduleConfig(Section):
     """
 
     kind: ScheduleKind = "constant"
-    """How the factor falls after warm-up; plateau drops it when the validation loss stalls."""
+    """How the factor falls after warm-up; plateau drops it when the validation loss stalls; wsd
+    (warm-up, stable, decay) keeps it at 1 and cools down at the end."""
     warmup_fraction: Fraction = 0.0
     """The factor rises linearly from near 0 to 1 over this fraction of all updates."""
     end_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """linear and cosine end at lr * end_factor."""
+    """linear, cosine and wsd end at lr * end_factor."""
+    cooldown_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """wsd: the factor falls linearly over this last fraction of all updates."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     """exponential: the factor at the end of training; step and plateau: factor of each drop."""
     num_steps: Count = 3
@@ -124,6 +127,16 @@ class ScheduleConfig(Section):
     """plateau: epochs without a better validation loss before a drop."""
     threshold: NonNegative = 1e-4
     """plateau: relative improvement that counts as better."""
+
+    @model_validator(mode="after")
+    def _cooldown_follows_warmup(self) -> Self:
+        if self.kind == "wsd" and self.warmup_fraction + self.cooldown_fraction > 1:
+            raise ValueError(
+                "`schedule.warmup_fraction` and `schedule.cooldown_fraction` share one run, so "
+                f"their sum must be <= 1, but got {self.warmup_fraction:g} and "
+                f"{self.cooldown_fraction:g}; lower one"
+            )
+        return self
 
 
 class EarlyStoppingConfig(Section):
@@ -144,6 +157,9 @@ class TrainConfig(Section):
     """Rows per update."""
     epochs: Count = 20
     """The trial's horizon: its schedule ends here, whatever rungs or segments lie between."""
+    rows_per_epoch: Count | None = None
+    """Rows between two validations, which is what one of `epochs` then means; None: all training
+    rows. Passes over the data follow each other as without it, each in an order of its own."""
     loss: Literal["auto", "cross_entropy", "half_mse"] = "auto"
     """auto: cross-entropy for classes, half_mse for numbers. half_mse = sum over outputs of
     (y - yhat)^2 / 2, mean over rows (lecture, p. 18); on classes it uses one-hot targets."""
@@ -160,6 +176,15 @@ class TrainConfig(Section):
     """Record after each epoch the shares of dead and of saturated units, how the signal's spread
     changes from the first hidden layer to the last, and the last update's size against the
     weights'."""
+
+    @model_validator(mode="after")
+    def _epoch_holds_a_batch(self) -> Self:
+        if self.rows_per_epoch is not None and self.rows_per_epoch < self.batch_size:
+            raise ValueError(
+                "`train.rows_per_epoch` must be >= `train.batch_size`, but got "
+                f"{self.rows_per_epoch} and {self.batch_size}; raise it to {self.batch_size}"
+            )
+        return self
 
 
 class InitConfig(Section):

@@ -4,6 +4,7 @@
     ├── ConfigError (ValueError)      a spec, config or argument breaks a rule; exit code 2
     │   ├── SpaceError                a search space breaks a rule
     │   ├── DataError                 data is unreadable, empty, unlabelled or does not fit
+    │   ├── ScalingError              points cannot carry the law or the answer asked for
     │   └── SiteError                 country, PUE or price is missing or misspelt
     ├── CheckpointError               a checkpoint is truncated, altered or of another model
     ├── LedgerError                   the ledger cannot be opened, or is of a newer schema
@@ -36,6 +37,10 @@ class SpaceError(ConfigError):
 
 class DataError(ConfigError):
     """Data is unreadable, empty, unlabelled or does not fit its use."""
+
+
+class ScalingError(ConfigError):
+    """Points of a scaling study cannot carry the law or the answer asked for."""
 
 
 class SiteError(ConfigError):

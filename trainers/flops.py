@@ -15,6 +15,7 @@ from trainers.config import ModelConfig, TrialConfig
 from trainers.data import Dataset
 from trainers.learning_rule_config import PER_LANE_CONSTANTS, LearningRuleConfig
 from trainers.learning_rules import rule_updates
+from trainers.learning_rules.connections import LayeredModel
 from trainers.models import build_model
 from trainers.models.mlp import Mlp
 
@@ -86,7 +87,11 @@ def count_flops(model: nn.Module, input_shape: tuple[int, ...], batch_size: int)
 
 
 def flops_per_epoch(config: TrialConfig, dataset: Dataset) -> int:
-    """Return the FLOPs of training once on every training row; validation is not included."""
+    """Return the FLOPs of training for one epoch; validation is not included.
+
+    An epoch is `train.rows_per_epoch` rows, by default every training row once.
+    """
+    num_rows = config.train.rows_per_epoch or dataset.num_train
     flops = _flops_of(
         config.model.model_dump_json(exclude_unset=True, exclude=WITHOUT_FLOPS),
         config.learning_rule.model_dump_json(exclude=set(PER_LANE_CONSTANTS)),
@@ -94,7 +99,7 @@ def flops_per_epoch(config: TrialConfig, dataset: Dataset) -> int:
         dataset.num_outputs,
         config.train.batch_size,
     )
-    return math.ceil(flops.total / flops.batch_size * dataset.num_train)
+    return math.ceil(flops.total / flops.batch_size * num_rows)
 
 
 @lru_cache(maxsize=1024)
@@ -108,19 +113,22 @@ def _flops_of(
     config = ModelConfig.model_validate_json(model_json)
     rule = LearningRuleConfig.model_validate_json(rule_json)
     model = build_model(config, input_shape, num_outputs)
-    if rule.kind != "backprop" and isinstance(model, Mlp):
-        return _rule_flops(model, config, rule, batch_size)
+    if rule.kind != "backprop" and isinstance(model, LayeredModel):
+        return _rule_flops(model, input_shape, config, rule, batch_size)
     if isinstance(model, Mlp):
         return _mlp_flops(model, batch_size)
     return count_flops(model, input_shape, batch_size)
 
 
 def _rule_flops(
-    model: Mlp, config: ModelConfig, rule: LearningRuleConfig, batch_size: int
+    model: LayeredModel,
+    input_shape: tuple[int, ...],
+    config: ModelConfig,
+    rule: LearningRuleConfig,
+    batch_size: int,
 ) -> ModelFlops:
     """Count one step of a learning rule by taking it; what cmaes does in numpy is not seen."""
-    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    x = torch.zeros(batch_size, linears[0].in_features)
+    x = torch.zeros(batch_size, *input_shape)
     y = torch.zeros(batch_size, dtype=torch.int64)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(x)

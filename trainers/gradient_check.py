@@ -23,10 +23,11 @@ from trainers.initialisation import initialise
 from trainers.lanes.engines import Tier, make_engine, supported_tiers
 from trainers.lanes.flat import FlatLayout
 from trainers.lanes.lane_by_lane import LaneByLane
-from trainers.lanes.prepared import masks_from
+from trainers.lanes.prepared import dropouts_of, masks_from
 from trainers.lanes.probe import probe
 from trainers.losses import resolve_loss
 from trainers.models import build_model, check_task
+from trainers.models.auxiliary import layers_with_auxiliary_loss
 from trainers.regularisation import LanePenalties
 
 STEP = 1e-5
@@ -186,6 +187,7 @@ def _loss_of_row(
     kind = resolve_loss(config.train.loss, dataset.task)
     plain = LaneByLane(config.model, dataset, kind, "float64")
     module = plain.prepared(config.model).module
+    layers = layers_with_auxiliary_loss(module)
     start = {name: buffer.clone() for name, buffer in module.named_buffers()}
     penalties = config.regularisation
     l1 = penalties.l1 if penalties.l1_form == "subgradient" else 0.0
@@ -194,10 +196,10 @@ def _loss_of_row(
         plain.canonical.write(module, row)
         for name, buffer in module.named_buffers():
             buffer.copy_(start[name])
-        with torch.no_grad(), torch.random.fork_rng(), masks_from(module, []):
+        with torch.no_grad(), torch.random.fork_rng(), masks_from(dropouts_of(module), []):
             torch.manual_seed(seed)
             outputs = module.train()(x)
-            value = plain.training_loss(module, outputs, y, penalties.label_smoothing)
+            value = plain.training_loss(outputs, y, penalties.label_smoothing, layers)
         weights = row[: plain.canonical.num_decaying]
         return float(value + l1 * weights.abs().sum() + penalties.l2 * weights.square().sum())
 

@@ -36,6 +36,8 @@ DEFAULT_NOISE_STD: dict[str, float] = {
     "evolution": 0.02,
     "cma_es": 0.1,
 }
+MODEL_KINDS = ("mlp", "local")
+"""What every rule but backprop can train: layers of linear maps and activations, one by one."""
 MOST_CMA_PARAMS = 999
 """CMA-ES keeps a covariance of the square of the parameters, and decomposes it at every update."""
 
@@ -46,7 +48,8 @@ class LearningRuleConfig(Section):
     kind: LearningRuleKind = "backprop"
     """backprop: the true gradient, by the fastest code there is. lecture_backprop: the same by the
     lecture's equations (p. 25, 30), with its cosine recorded as for all other rules. Every rule but
-    backprop needs a plain mlp: at least one hidden layer, no normalisation, no dropout."""
+    backprop needs a plain mlp or a locally connected net (also tied, which is a conv net): at least
+    one hidden layer, no normalisation, no dropout."""
     feedback_scale: Positive = 1.0
     """feedback_alignment and direct_feedback_alignment: multiplies the fixed random matrices."""
     mode: Literal["parallel", "alternating"] = "parallel"
@@ -118,10 +121,16 @@ def check_rule_fits(
     if kind == "backprop":
         return
     otherwise = "or use `learning_rule.kind: backprop`"
-    if model_kind != "mlp":
+    if model_kind == "cnn":
+        raise ValueError(
+            f"`learning_rule.kind: {kind}` has no rule for the max pooling of `model.kind: cnn`; "
+            "use `model.kind: local` with `model.tied: true`, a conv net with strides in place of "
+            f"pooling, {otherwise}"
+        )
+    if model_kind not in MODEL_KINDS:
         raise ValueError(
             f"`learning_rule.kind: {kind}` is written for layers of linear maps and activations, "
-            f"but `model.kind` is {model_kind!r}; use `model.kind: mlp`, {otherwise}"
+            f"but `model.kind` is {model_kind!r}; use `model.kind: mlp` or `local`, {otherwise}"
         )
     if depth < 1:
         raise ValueError(

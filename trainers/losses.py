@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainers.errors import ConfigError
 
@@ -89,6 +89,8 @@ def token_cross_entropy_rows(logits: Tensor, y: Tensor, smoothing: float | Tenso
 
 def cross_entropy(logits: Tensor, y: Tensor, smoothing: float | Tensor = 0.0) -> Tensor:
     """Mean of `cross_entropy_rows` over the B rows: [] for [B, C] and [L] for [L, B, C]."""
+    if logits.dim() == 2 and isinstance(smoothing, float | int):
+        return nn.functional.cross_entropy(logits, y, label_smoothing=smoothing)  # one kernel
     return cross_entropy_rows(logits, y, smoothing).mean(dim=-1)
 
 
@@ -99,6 +101,8 @@ def half_mse(outputs: Tensor, y: Tensor, smoothing: float | Tensor = 0.0) -> Ten
 
 def token_cross_entropy(logits: Tensor, y: Tensor, smoothing: float | Tensor = 0.0) -> Tensor:
     """Mean of `token_cross_entropy_rows` over the B rows: [] or [L]."""
+    if logits.dim() == 3 and isinstance(smoothing, float | int) and y.shape == logits.shape[:-1]:
+        return cross_entropy(logits.flatten(0, 1), y.flatten(), smoothing)
     return token_cross_entropy_rows(logits, y, smoothing).mean(dim=-1)
 
 

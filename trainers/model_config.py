@@ -23,6 +23,18 @@ ModelKind = Literal[
 Activation = Literal["sigmoid", "tanh", "relu", "elu", "identity"]
 
 KINDS_OF_KEYS: dict[str, tuple[str, ...]] = {
+    "activation": (
+        "mlp",
+        "cnn",
+        "local",
+        "resmlp",
+        "rescnn",
+        "dense",
+        "capsule",
+        "rnn",
+        "transformer",
+        "moe",
+    ),
     "batch_norm": ("mlp", "cnn", "local", "resmlp", "rescnn", "dense", "capsule"),
     "tied": ("local",),
     "kernel_size": ("local", "capsule"),

@@ -34,6 +34,23 @@ def row_order(seed: int, epoch: int, num_rows: int) -> npt.NDArray[np.int64]:
     return np.random.Generator(philox(seed, "order", epoch)).permutation(num_rows)
 
 
+def rows_of_epoch(
+    seed: int, epoch: int, num_rows: int, rows_per_epoch: int
+) -> npt.NDArray[np.int64]:
+    """Return which rows a trial visits in `epoch`, where an epoch is a stretch of a stream.
+
+    The stream is one pass over the data after the other, each in the order of `row_order`, and
+    epoch e is its part from e * rows_per_epoch on. So the rows that a trial has seen after so
+    many updates do not depend on how long an epoch is; `rows_per_epoch = num_rows` is `row_order`.
+    """
+    first = epoch * rows_per_epoch
+    last = first + rows_per_epoch
+    passes = range(first // num_rows, (last - 1) // num_rows + 1)
+    stream = [row_order(seed, number, num_rows) for number in passes]
+    skipped = first - passes[0] * num_rows
+    return np.concatenate(stream)[skipped : skipped + rows_per_epoch]
+
+
 def model_seed(seed: int, epoch: int, step: int) -> int:
     """Return a 63-bit seed for modules that draw from torch's global generator themselves."""
     bits = philox(seed, "model", epoch)

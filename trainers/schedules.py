@@ -33,6 +33,8 @@ def factors(
     - step: gamma ** floor(t * num_steps)
     - cosine: end_factor + (1 - end_factor) (1 + cos(pi t)) / 2   (Loshchilov & Hutter 2017)
     - plateau: gamma ** plateau_drops, during warm-up too
+    - wsd: 1 until the last c = round(cooldown_fraction * total_steps) updates, of which update j
+      (from 0) has 1 - (1 - end_factor) j / c   (Hägele et al. 2024, linear cool-down)
 
     Args:
         schedule: The trial's schedule.
@@ -56,6 +58,9 @@ def factors(
         factor = schedule.gamma ** (after * schedule.num_steps // rest).astype(np.float64)
     elif schedule.kind == "cosine":
         factor = end + (1 - end) * (1 + np.cos(np.pi * t)) / 2
+    elif schedule.kind == "wsd":
+        cooldown = max(round(schedule.cooldown_fraction * total_steps), 1)
+        factor = 1 - (1 - end) * np.maximum(step - (total_steps - cooldown), 0) / cooldown
     elif schedule.kind == "plateau":
         factor = np.full(num_steps, schedule.gamma**plateau_drops)
     else:

@@ -18,6 +18,8 @@ import service.cli.lecture as lecture
 import service.cli.look as look
 import service.cli.remote as remote
 import service.cli.run as run
+import service.cli.scale as scale
+import service.cli.scale_fit as scale_fit
 import service.cli.serve as serve
 import service.cli.start as start
 import service.cli.store as store
@@ -78,6 +80,18 @@ lecture_app.command("list")(lecture.list_)
 lecture_app.command("run")(lecture.run)
 lecture_app.command("errata")(lecture.errata)
 app.add_typer(lecture_app, rich_help_panel="Look")
+scale_app = typer.Typer(
+    name="scale",
+    help="Is a bigger model worth it? Best size, loss, kWh and where returns stop paying.",
+    no_args_is_help=True,
+)
+scale_app.command("run")(scale.run)
+scale_app.command("plan")(scale.plan)
+scale_app.command("fit")(scale_fit.fit)
+scale_app.command("predict")(scale.predict)
+scale_app.command("verify")(scale.verify)
+scale_app.command("extend")(scale.extend)
+app.add_typer(scale_app, rich_help_panel="Run")
 
 
 def main() -> None:

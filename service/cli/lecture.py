@@ -10,6 +10,8 @@ import typer
 from service.cli.options import JsonOption, emit
 
 if TYPE_CHECKING:
+    from service.lecture.long_run import Recorded
+    from service.lecture.pages import Page
     from service.search.display import Display
 
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for pictures, tables and HTML.")]
@@ -43,6 +45,9 @@ def run(
         typer.Option("--set", help="Change a value: --set optimizer.lr=3 (repeatable)."),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every page, bound into one book.")] = False,
+    long_: Annotated[
+        bool, typer.Option("--long", help="The page's table on real data: about an hour (p34).")
+    ] = False,
     out: OutOption = DEFAULT_OUT,
     as_json: JsonOption = False,
 ) -> None:
@@ -56,6 +61,8 @@ def run(
         raise ConfigError("name one page (e.g. `p60`) or give --all, not both and not neither")
     if all_ and overrides:
         raise ConfigError("`--set` changes one page; name it instead of --all")
+    if long_ and (all_ or overrides):
+        raise ConfigError("`--long` runs one page's table as it stands; leave out --set and --all")
     from service.search.display import Silent
 
     display: Display = Silent() if as_json else _Lines()
@@ -66,8 +73,14 @@ def run(
         emit(as_json, {"book": str(book)}, f"book: {book}")
         return
     from service.lecture.pages import page_of
+
+    if long_:
+        _run_long(page_of(page), out, display, as_json)
+        return
+    from service.lecture.long_run import recorded_table
     from service.lecture.rendering import summary, write_page
     from service.lecture.running import DIFFERS, comparison, run_page
+    from service.report.numbers import energy
 
     outcome = run_page(page_of(page), out, overrides or [])
     html = write_page(outcome, out)
@@ -88,10 +101,41 @@ def run(
     for note in dict.fromkeys(row[DIFFERS] for row in rows if row[DIFFERS]):
         typer.echo(f"the task differs: {note}")
     typer.echo(
-        f"{facts['seconds']:.1f} s, {outcome.default.energy_kwh * 3.6e6:.3g} J "
+        f"{facts['seconds']:.1f} s, {energy(float(str(facts['energy_kwh'])))} "
         f"({outcome.energy_method})\npage: {html}\npicture: {html.with_suffix('.png')}\n"
         f"numbers: {html.with_suffix('.csv')}"
     )
+    recorded = recorded_table(outcome.page)
+    if recorded is not None:
+        _show_recorded(recorded, "recorded long run")
+
+
+def _run_long(page: Page, out: Path, display: Display, as_json: bool) -> None:
+    """Run a page's table on real data; arms that `out` has are taken from there."""
+    from service.lecture.long_run import LongRun, write_recorded
+
+    recorded = LongRun(page).run(out, display)
+    path = out / f"{page.name}-results.yaml"
+    write_recorded(recorded, path)
+    if as_json:
+        emit(True, {**recorded.model_dump(mode="json"), "table": str(path)})
+        return
+    _show_recorded(recorded, f"page {page.page} on real data")
+    typer.echo(f"table: {path}")
+
+
+def _show_recorded(recorded: Recorded, title: str) -> None:
+    """Print a table on real data, and where it was made."""
+    from rich.table import Table
+
+    from service.lecture.long_run import table_of
+
+    rows = table_of(recorded)
+    table = Table(*rows[0], title=title)
+    for row in rows:
+        table.add_row(*row.values())
+    emit(False, None, table)
+    typer.echo(f"{recorded.differs}\n{recorded.date}, {recorded.machine}: {recorded.command}")
 
 
 def errata(as_json: JsonOption = False) -> None:
@@ -100,9 +144,11 @@ def errata(as_json: JsonOption = False) -> None:
 
     from service.lecture.errata import errata as listed
 
-    table = Table("E", "page", "printed", "right", "shown by", show_lines=True)
+    table = Table(show_lines=True)
+    for name in ("E", "page", "printed", "right", "shown by"):
+        table.add_column(name, overflow="fold")  # a test's name cut short names no test
     for erratum in listed():
-        shown_by = "\n".join(erratum.tests) or erratum.source
+        shown_by = "\n".join((*erratum.tests, *([erratum.source] if erratum.source else [])))
         pages = ", ".join(str(page) for page in erratum.pages)
         table.add_row(str(erratum.number), pages, erratum.printed, erratum.right, shown_by)
     emit(as_json, [erratum.model_dump(mode="json") for erratum in listed()], table)

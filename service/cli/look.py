@@ -19,6 +19,7 @@ from service.cli.options import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from service.ledger import Ledger
     from trainers.monte_carlo import Spread
 
 IdArgument = Annotated[str, typer.Argument(help="A search's name, as `isoflop list` shows it.")]
@@ -27,7 +28,7 @@ TABLES: dict[str, Literal["csv", "parquet"]] = {"csv": "csv", "parquet": "parque
 
 
 def list_(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
-    """List all searches of a ledger."""
+    """List all searches and studies of a ledger."""
     from service.report.terminal import list_table, search_rows
 
     with open_ledger(ledger) as opened:
@@ -40,13 +41,17 @@ def show(
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a search with its trials, or one trial with its configuration and curve."""
+    """Show a search or study, or one trial (ID/TRIAL) with its configuration and curve."""
     from service.report.terminal import search_detail, trial_detail
     from trainers.errors import ConfigError
 
     search_id, _, trial = target.partition("/")
     with open_ledger(ledger) as opened:
-        if not trial:
+        if not trial and _is_study(opened, search_id):
+            from service.scaling.report.terminal import study_detail
+
+            data, picture = study_detail(opened, search_id)
+        elif not trial:
             data, picture = search_detail(opened, search_id)
         elif trial.isdigit():
             data, picture = trial_detail(opened, search_id, int(trial))
@@ -61,13 +66,29 @@ def report(
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a search's report and tables again, from what the ledger holds now."""
+    """Write the report and tables of a search or study again, from what the ledger holds now."""
     from service.report import load_summary, write_outputs
 
     with open_ledger(ledger) as opened:
         folder = out or Path(opened.search(search_id).out_dir or search_id)
+        if _is_study(opened, search_id):
+            _report_study(opened, search_id, folder, as_json)
+            return
         outputs = write_outputs(opened, search_id, folder)
     emit(as_json, load_summary(folder), f"report: {outputs.report}")
+
+
+def _is_study(ledger: Ledger, search_id: str) -> bool:
+    return ledger.search(search_id).kind == "study"
+
+
+def _report_study(ledger: Ledger, study_id: str, folder: Path, as_json: bool) -> None:
+    from service.scaling.report.record import record
+    from service.scaling.study import ScalingStudy
+
+    study = ScalingStudy.open(study_id, ledger=ledger)
+    outputs = study.write(folder)
+    emit(as_json, record(study.analysis()) if as_json else None, f"report: {outputs.report}")
 
 
 def compare(

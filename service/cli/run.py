@@ -98,6 +98,10 @@ def resume(
             accept_changes=accept_changes,
             display=display,
         )
+    if result.record.kind == "study":
+        from service.cli.scale import finish_study
+
+        finish_study(search_id, ledger, as_json)
     _finish(result, as_json)
 
 

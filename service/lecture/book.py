@@ -10,6 +10,7 @@ from service.lecture.errata import errata
 from service.lecture.pages import Page, pages
 from service.lecture.rendering import render, section, write_page
 from service.lecture.running import run_page
+from service.report.numbers import energy
 from service.search.display import Display
 
 BOOK_NAME = "lecture.html"
@@ -43,7 +44,7 @@ def run_book(
         sections=sections,
         errata=errata(),
         seconds=time.monotonic() - began_s,
-        energy_kwh=costs_kwh,
+        energy=energy(costs_kwh),
     )
     book = out / BOOK_NAME
     book.write_text(

@@ -19,10 +19,10 @@ class Erratum(Section):
     pages: tuple[int, ...]
     printed: str
     right: str
-    tests: tuple[str, ...] = ()
-    """`path::name` of tests that show it; none for a fact about the world."""
+    tests: Annotated[tuple[str, ...], Field(min_length=1)]
+    """`path::name` of tests that show it; for a fact about the world, that the book says so."""
     source: str = ""
-    """Where the right fact comes from, where no test can show it."""
+    """Where a fact about the world comes from."""
 
 
 @cache

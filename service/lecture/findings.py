@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from service.report.charts.base import COLOURS
@@ -29,6 +29,8 @@ class Findings:
     measures: Mapping[str, float | str]
     """Named results; a page's claims refer to them."""
     figure: Figure
+    also: Mapping[str, Findings] = field(default_factory=dict)
+    """Further pictures with their own tables, by name; their measures stand in `measures` too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +126,14 @@ def new_figure(rows: int = 1, columns: int = 1, *, height: float = 3.8) -> tuple
 
 def label(axes: Axes, title: str, x: str, y: str, *, legend: bool = True) -> None:
     """Title an axes, name what it shows, and explain its lines."""
+    from matplotlib.ticker import NullFormatter
+
     axes.set_title(title, fontsize=10.5, loc="left")
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = axis.get_view_interval()
+        if axis.get_scale() == "log" and high > 10 * low > 0:
+            axis.set_minor_formatter(NullFormatter())  # 2 x 10^n would run into its neighbours
     if legend and axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=8)

@@ -43,19 +43,23 @@ class Page(Section):
     draw: Reference | None = None
     """`module:function` that takes the specs' runs and returns `Findings`."""
     demo: Reference | None = None
-    """`module:function` that takes its settings and returns `Findings`, where there is no spec."""
+    """`module:function` that takes its settings and returns `Findings`, where a spec cannot say it;
+    beside specs, a second picture."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Values of the demo's settings on this page."""
     minutes: float = 0.0
     """About how long it takes on two cores."""
+    long_run: str | None = None
+    """A file of `search_spaces/lecture` with the arms of a table on real data, which takes far
+    longer than a page may; see `service.lecture.long_run`."""
     claims: tuple[Claim, ...] = ()
 
     @model_validator(mode="after")
-    def _runs_one_way(self) -> Self:
-        if bool(self.specs) != (self.draw is not None) or (self.specs and self.demo):
+    def _specs_are_drawn(self) -> Self:
+        if bool(self.specs) != (self.draw is not None):
             raise ValueError(
-                f"page {self.page} runs by `specs` with `draw`, or by `demo`, but has "
-                f"specs {list(self.specs)}, draw {self.draw} and demo {self.demo}"
+                f"`specs` need `draw`, and `draw` needs `specs`, but page {self.page} has specs "
+                f"{list(self.specs)} and draw {self.draw}; give both or neither"
             )
         return self
 
@@ -71,8 +75,8 @@ class Page(Section):
 
     @property
     def runner(self) -> str:
-        """What runs it, for people: spec files, or a function."""
-        return ", ".join(self.specs) if self.specs else (self.demo or "")
+        """What runs it, for people: spec files, a function, or both."""
+        return ", ".join([*self.specs, *([self.demo] if self.demo else [])])
 
 
 @cache

@@ -16,7 +16,9 @@ import pandas as pd
 from search_spaces.lecture import FOLDER
 from service.energy import Site
 from service.lecture.findings import Findings
+from service.lecture.long_run import recorded_table, table_of
 from service.lecture.running import PageOutcome, comparison
+from service.report.numbers import energy
 from service.search.provenance import versions
 
 MOST_ROWS = 60
@@ -27,7 +29,7 @@ def write_page(outcome: PageOutcome, out: Path) -> Path:
     """Write a page's files into `out` and return its HTML."""
     out.mkdir(parents=True, exist_ok=True)
     name = outcome.page.name
-    for suffix, findings in _variants(outcome):
+    for suffix, _, findings in _pictures(outcome):
         (out / f"{name}{suffix}.png").write_bytes(png(findings))
         findings.table.to_csv(out / f"{name}{suffix}.csv", index=False)
         findings.table.to_parquet(out / f"{name}{suffix}.parquet", index=False)
@@ -40,10 +42,16 @@ def write_page(outcome: PageOutcome, out: Path) -> Path:
     return html
 
 
-def _variants(outcome: PageOutcome) -> list[tuple[str, Findings]]:
-    found = [("", outcome.default.findings)]
+def _pictures(outcome: PageOutcome) -> list[tuple[str, str, Findings]]:
+    """Return (suffix of the files' names, title, findings) of each picture of a page."""
+    variants = [("", "", outcome.default.findings)]
     if outcome.yours is not None:
-        found.append(("-yours", outcome.yours.findings))
+        variants.append(("-yours", "with your changes", outcome.yours.findings))
+    found = []
+    for suffix, title, findings in variants:
+        found.append((suffix, title, findings))
+        for name, more in findings.also.items():
+            found.append((f"{suffix}-{name}", " ".join([name, title]).strip(), more))
     return found
 
 
@@ -70,24 +78,26 @@ def summary(outcome: PageOutcome) -> dict[str, object]:
 def section(outcome: PageOutcome) -> str:
     """Return a page's part of the book."""
     facts = summary(outcome)
+    shown = _pictures(outcome)
     pictures = [
         {"title": title, "data": base64.b64encode(png(findings)).decode()}
-        for title, findings in zip(
-            ("", "with your changes"), (f for _, f in _variants(outcome)), strict=False
-        )
+        for _, title, findings in shown
     ]
     specs = [
         {"name": name, "text": (FOLDER / name).read_text(encoding="utf-8")}
         for name in outcome.page.specs
     ]
+    recorded = recorded_table(outcome.page)
     return render(
         "section.html",
         page=outcome.page,
         facts=facts,
-        energy_j=float(str(facts["energy_kwh"])) * 3.6e6,
+        energy=energy(float(str(facts["energy_kwh"]))),
         pictures=pictures,
         comparison=_html_table(comparison(outcome)),
-        numbers=[(suffix.strip("-"), _numbers(f.table)) for suffix, f in _variants(outcome)],
+        long_run=recorded,
+        long_table=_html_table(table_of(recorded)) if recorded else "",
+        numbers=[(title, _numbers(findings.table)) for _, title, findings in shown],
         specs=specs,
     )
 

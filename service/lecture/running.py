@@ -1,10 +1,11 @@
-"""Run one page: its specs as ordinary searches, or its demo under the meter."""
+"""Run one page: its specs as ordinary searches, and its demo under the meter."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 LEDGER_NAME = "lecture.db"
 DIFFERS = "how the task differs"
+METERED_FOR_S = 1.5
+"""A demo is repeated for so long, as the meter takes half a second to start; its energy and its
+time are those of all times over their number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +73,18 @@ def run_page(
     Args:
         page: one that `runs`.
         out: folder of the ledger and of the searches' reports.
-        overrides: `key=value` as given to `--set`: paths of the page's spec, or settings of its
-            demo.
+        overrides: `key=value` as given to `--set`: paths of the page's spec (`optimizer.lr`), or
+            settings of its demo (`rounds`). Of a page that has both, only what they touch runs
+            once more.
         display: who watches the searches; None: nobody.
 
     Raises:
         ConfigError: an override that the page's spec or demo does not have; nothing was started.
 
     """
-    run = _searches if page.specs else _demo
-    prepared = [run(page, (), out, display)]
+    prepared = [_prepared(page, (), out, display)]
     if overrides:
-        prepared.append(run(page, tuple(overrides), out, display))
+        prepared.append(_prepared(page, tuple(overrides), out, display))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -97,6 +101,42 @@ def run_page(
     )
 
 
+def _prepared(
+    page: Page, overrides: tuple[str, ...], out: Path, display: Display | None
+) -> Callable[[], Variant]:
+    """Check the overrides of the page's parts now; the returned call runs what they touch."""
+    of_demo = tuple(text for text in overrides if _is_for_demo(page, text))
+    of_specs = tuple(text for text in overrides if text not in of_demo)
+    starts = []
+    if page.specs and (of_specs or not overrides):
+        starts.append(_searches(page, of_specs, out, display))
+    if page.demo and (of_demo or not overrides):
+        starts.append(_demo(page, of_demo, out, display))
+    return lambda: _joined([start() for start in starts], page)
+
+
+def _is_for_demo(page: Page, override: str) -> bool:
+    """Whether an override is a setting; a spec's paths have a dot, and settings have none."""
+    return not page.specs or (page.demo is not None and "." not in override.partition("=")[0])
+
+
+def _joined(variants: Sequence[Variant], page: Page) -> Variant:
+    """Return a page's parts as one: the searches' picture first, the demo's beside it."""
+    first, *others = variants
+    if not others:
+        return first
+    (demo,) = others
+    name = (page.demo or "").rpartition(":")[2]
+    measures = {**first.findings.measures, **demo.findings.measures}
+    return Variant(
+        findings=replace(first.findings, measures=measures, also={name: demo.findings}),
+        energy_kwh=first.energy_kwh + demo.energy_kwh,
+        seconds=first.seconds + demo.seconds,
+        search_ids=(*first.search_ids, *demo.search_ids),
+        reused=first.reused and demo.reused,
+    )
+
+
 def _searches(
     page: Page, overrides: tuple[str, ...], out: Path, display: Display | None
 ) -> Callable[[], Variant]:
@@ -110,9 +150,12 @@ def _searches(
     def start() -> Variant:
         began_s = time.monotonic()
         ledger_url = str(out / LEDGER_NAME)
-        found = [_known(spec, ledger_url) for spec in specs]
+        found = [known_search(spec, ledger_url) for spec in specs]
         ids = [
-            known or _run(spec, ledger_url, out / "searches" / _folder(spec, overrides), display)
+            known
+            or run_to_the_end(
+                spec, ledger_url, out / "searches" / _folder(spec, overrides), display
+            )
             for spec, known in zip(specs, found, strict=True)
         ]
         runs = [_read(spec, name, ledger_url) for spec, name in zip(specs, ids, strict=True)]
@@ -138,7 +181,7 @@ def _check_drawable(page: Page, spec: SearchSpec) -> None:
         )
 
 
-def _run(spec: SearchSpec, ledger_url: str, out: Path, display: Display | None) -> str:
+def run_to_the_end(spec: SearchSpec, ledger_url: str, out: Path, display: Display | None) -> str:
     """Run a search to its end and return its id; what ends it early ends the page."""
     result = run_search(spec, workers=1, ledger=ledger_url, out=out, display=display or Silent())
     record = result.record
@@ -153,7 +196,7 @@ def _folder(spec: SearchSpec, overrides: Sequence[str]) -> str:
     return spec.name if not overrides else f"{spec.name}-yours"
 
 
-def _known(spec: SearchSpec, ledger_url: str) -> str | None:
+def known_search(spec: SearchSpec, ledger_url: str) -> str | None:
     """Return a finished search of the same spec and code, if the ledger has one."""
     with Ledger.open(ledger_url) as ledger:
         for record in ledger.searches():
@@ -195,7 +238,6 @@ def _demo(
     def start() -> Variant:
         if display is not None:
             display.note(f"{page.name}: {page.en}")
-        began_s = time.monotonic()
         ledger_url = str(out / LEDGER_NAME)
         with Ledger.open(ledger_url) as ledger:
             record = ledger.create_search(
@@ -210,15 +252,18 @@ def _demo(
                 out_dir=None,
             )
             session = EnergySession.begin(ledger, record.search_id)
+            times, seconds, began_s = 0, 0.0, time.monotonic()
             try:
-                findings = demo(settings)
+                while seconds < METERED_FOR_S:
+                    findings = demo(settings)
+                    times, seconds = times + 1, time.monotonic() - began_s
             finally:
                 session.end()
             ledger.update_search(record.search_id, state="finished")
         return Variant(
             findings=findings,
-            energy_kwh=_energy_kwh(ledger_url, [record.search_id]),
-            seconds=time.monotonic() - began_s,
+            energy_kwh=_energy_kwh(ledger_url, [record.search_id]) / times,
+            seconds=seconds / times,
             search_ids=(record.search_id,),
             reused=False,
         )
@@ -283,4 +328,6 @@ def comparison(outcome: PageOutcome) -> list[Mapping[str, str]]:
 def _shown(value: float | str | None) -> str:
     if value is None:
         return "-"
-    return value if isinstance(value, str) else f"{value:.4g}"
+    if isinstance(value, str):
+        return value
+    return f"{value:.4g}" if math.isfinite(value) else "not finite"

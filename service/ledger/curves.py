@@ -63,8 +63,14 @@ class CurveStore(Store):
                         values[trial_id] = found
         return values
 
-    def checkpoints(self, search_id: str, trial_ids: Iterable[int]) -> dict[int, CheckpointRef]:
-        """Return where the latest saved state of each trial lies; trials without are left out."""
+    def checkpoints(
+        self, search_id: str, trial_ids: Iterable[int], *, up_to_epoch: int | None = None
+    ) -> dict[int, CheckpointRef]:
+        """Return where the latest saved state of each trial lies; trials without are left out.
+
+        With `up_to_epoch`, the latest one that is no later than that epoch.
+        """
+        early_enough = sa.true() if up_to_epoch is None else checkpoints.c.epoch <= up_to_epoch
         found: dict[int, CheckpointRef] = {}
         with self._reading() as connection:
             self._require_search(connection, search_id)
@@ -74,6 +80,7 @@ class CurveStore(Store):
                     .where(
                         checkpoints.c.search_id == search_id,
                         checkpoints.c.trial_id.in_(part or ()),
+                        early_enough,
                     )
                     .group_by(checkpoints.c.trial_id)
                     .subquery()

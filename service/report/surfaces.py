@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from service.report.charts.base import COLOURS
 from trainers.landscape import Surface
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
 SIDE_INCHES = 4.2
 NUM_LEVELS = 24
 
 
-def save_surfaces(surfaces: Mapping[str, Surface], path: str | Path) -> Path:
+def draw_surfaces(surfaces: Mapping[str, Surface], *, dpi: int = 160) -> Figure:
     """Draw each surface twice, contours above and the surface below, all on one scale of losses.
 
     Args:
         surfaces: By the title each is drawn under.
-        path: File to write; the suffix is the format.
-
-    Raises:
-        OSError: if the file cannot be written.
+        dpi: Dots per inch.
 
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -31,7 +32,7 @@ def save_surfaces(surfaces: Mapping[str, Surface], path: str | Path) -> Path:
 
     colours = COLOURS["light"]
     size = (SIDE_INCHES * len(surfaces), 2 * SIDE_INCHES)
-    figure = Figure(figsize=size, dpi=160, facecolor=colours["panel"], layout="constrained")
+    figure = Figure(figsize=size, dpi=dpi, facecolor=colours["panel"], layout="constrained")
     FigureCanvasAgg(figure)
     logs = {name: _log_loss(surface) for name, surface in surfaces.items()}
     lowest = min(float(heights.min()) for heights in logs.values())
@@ -49,14 +50,25 @@ def save_surfaces(surfaces: Mapping[str, Surface], path: str | Path) -> Path:
         alpha, beta = np.meshgrid(axis, axis)
         below.plot_surface(alpha, beta, heights, cmap="viridis", vmin=levels[0], vmax=levels[-1])
         below.set(xlabel="α", ylabel="β", zlabel="log10 loss", zlim=(levels[0], levels[-1]))
+    return figure
+
+
+def save_surfaces(surfaces: Mapping[str, Surface], path: str | Path) -> Path:
+    """Draw surfaces into a file, whose suffix is the format.
+
+    Raises:
+        OSError: if the file cannot be written.
+
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, facecolor=colours["panel"])
+    figure = draw_surfaces(surfaces)
+    figure.savefig(target, facecolor=figure.get_facecolor())
     return target
 
 
-def save_numbers(surfaces: Mapping[str, Surface], path: str | Path) -> Path:
-    """Write one row per grid point: net, alpha, beta, loss."""
+def numbers(surfaces: Mapping[str, Surface]) -> pd.DataFrame:
+    """Return one row per grid point: net, alpha, beta, loss."""
     import pandas as pd
 
     frames = []
@@ -64,7 +76,12 @@ def save_numbers(surfaces: Mapping[str, Surface], path: str | Path) -> Path:
         alpha, beta = np.meshgrid(surface.axis, surface.axis)
         values = {"alpha": alpha.ravel(), "beta": beta.ravel(), "loss": surface.loss.ravel()}
         frames.append(pd.DataFrame({"net": name, **values}))
-    pd.concat(frames).to_csv(path, index=False)
+    return pd.concat(frames)
+
+
+def save_numbers(surfaces: Mapping[str, Surface], path: str | Path) -> Path:
+    """Write one row per grid point as CSV."""
+    numbers(surfaces).to_csv(path, index=False)
     return Path(path)
 
 

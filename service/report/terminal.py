@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.ledger import Ledger
-from service.ledger.records import TrialRecord
+from service.ledger.records import SearchRecord, TrialRecord
 from service.recipe.record import plain
 from service.report.best import yaml_text
 from service.report.charts.costs import PARTS
@@ -45,11 +45,19 @@ def search_rows(ledger: Ledger) -> Rows:
             "state": search.state,
             "started": _moment(search.created_unix_s),
             "seconds": search.seconds,
-            "verdict": sentence(answer(collect(ledger, search.search_id, with_energy=False))),
+            "verdict": _verdict(ledger, search),
         }
         for search in reversed(ledger.searches())
         if search.state != "deleted"
     ]
+
+
+def _verdict(ledger: Ledger, search: SearchRecord) -> str:
+    if search.kind == "study":
+        from service.scaling.report.terminal import study_sentence
+
+        return study_sentence(search)
+    return sentence(answer(collect(ledger, search.search_id, with_energy=False)))
 
 
 def list_table(rows: Rows) -> RenderableType:

@@ -57,7 +57,7 @@ def batch_flow(context: SearchContext, plan: BatchPlan, batch: int) -> Flow:
         trials = context.ledger.trials(context.search_id, round=plan.round, batch=batch)
         if epoch < plan.horizon_epochs:
             _prune(context, plan, batch, rung, epoch, trials)
-    _complete(context, trials)
+    complete(context, trials)
 
 
 def _prune(
@@ -147,7 +147,7 @@ def settle(context: SearchContext, reason: str) -> None:
     others are stopped, with the reason that ended the search.
     """
     open_trials = context.ledger.trials(context.search_id, states=["waiting", "running"])
-    _complete(context, open_trials)
+    complete(context, open_trials)
     left = context.ledger.trials(context.search_id, states=["waiting", "running"])
     context.ledger.update_trials(
         context.search_id,
@@ -155,7 +155,7 @@ def settle(context: SearchContext, reason: str) -> None:
     )
 
 
-def _complete(context: SearchContext, trials: Sequence[TrialRecord]) -> None:
+def complete(context: SearchContext, trials: Sequence[TrialRecord]) -> None:
     """Mark what reached its horizon, stopped by its own rule, or broke a constraint."""
     ended = [
         trial

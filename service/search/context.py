@@ -28,6 +28,9 @@ from trainers.trial import CheckpointRef, Trial
 TRIALS_AT_HAND = 2048
 """Trials whose validated configuration is kept, so that memory does not grow with the search."""
 
+SHARED_EPOCHS = "shared_epochs"
+"""Key of a trial's `sampler_attrs`: so many epochs it shares with its parent, exactly."""
+
 
 class Stopped(Exception):
     """The search was asked to end before its last round; all work is saved.
@@ -167,12 +170,24 @@ class SearchContext:
         ]
         inherited = self._present([parent for parent in parents if parent is not None])
         return tuple(
-            own.get(record.trial_id) or _handed_over(inherited, record) for record in records
+            own.get(record.trial_id) or self._forked(record) or _handed_over(inherited, record)
+            for record in records
         )
 
-    def _present(self, trial_ids: Sequence[int]) -> dict[int, CheckpointRef]:
+    def _forked(self, record: TrialRecord) -> CheckpointRef | None:
+        """Return the parent's latest state within the epochs that both trials share, if any."""
+        shared_epochs = record.sampler_attrs.get(SHARED_EPOCHS)
+        if shared_epochs is None or record.parent_trial is None:
+            return None
+        refs = self._present([record.parent_trial], up_to_epoch=int(shared_epochs))
+        found = refs.get(record.parent_trial)
+        return None if found is None else replace(found, trial_id=record.trial_id)
+
+    def _present(
+        self, trial_ids: Sequence[int], *, up_to_epoch: int | None = None
+    ) -> dict[int, CheckpointRef]:
         """Return the last checkpoints whose files are still there; see `housekeeping`."""
-        latest = self.ledger.checkpoints(self.search_id, trial_ids)
+        latest = self.ledger.checkpoints(self.search_id, trial_ids, up_to_epoch=up_to_epoch)
         return {
             trial_id: ref
             for trial_id, ref in latest.items()

@@ -98,7 +98,7 @@ def estimate(spec: SearchSpec, *, workers: int | None = None) -> Estimate:
     spec = spec.for_task(load(spec.base.data).task)
     num_workers = Workers(num=workers).count(spec)
     centre = centre_config(spec)
-    flops_per_s = _measured_rate(centre, spec.resources.device)
+    flops_per_s = measured_rate(centre, spec.resources.device)
     rate = flops_per_s * num_workers
     rows = _checks(spec, rate) + [
         _round(spec, number, round_, cost_of(centre).flops_per_epoch, rate)
@@ -200,7 +200,7 @@ def _round(
     )
 
 
-def _measured_rate(config: TrialConfig, device: str) -> float:
+def measured_rate(config: TrialConfig, device: str) -> float:
     """Train a few trials of one configuration; return one worker's FLOPs per second."""
     trials = [Trial(trial_id=i, config=config, seed=i) for i in range(PROBE_TRIALS)]
     plan = make_plan(trials, load(config.data), device)

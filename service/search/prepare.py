@@ -36,19 +36,29 @@ def prepare(spec: SearchSpec, out: str | Path | None) -> SearchSpec:
     dataset = load(spec.base.data)
     spec = spec.for_task(dataset.task)
     for config in _extremes(spec):
-        check_batch(load(config.data), config.train.batch_size)
-        check_task(config.model, dataset.task)
+        check_config(config, dataset)
         _check_recipe(spec, config)
-        if config.model.factory is None:
-            num_params = _check_size(config, dataset)
-        else:
-            model = build_model(config.model, dataset.input_shape, dataset.num_outputs)
-            _check_forward(model, dataset, config.model.factory)
-            num_params = sum(p.numel() for p in model.parameters())
-        check_num_params(config.learning_rule, num_params)
     outside_evidence(spec)
-    _check_writable(Path(out) if out is not None else Path("runs"))
+    check_writable(Path(out) if out is not None else Path("runs"))
     return spec
+
+
+def check_config(config: TrialConfig, dataset: Dataset) -> None:
+    """Refuse a configuration whose batch, model or memory does not fit the data or the machine.
+
+    Raises:
+        ConfigError: which rule is broken, by what, and what to do.
+
+    """
+    check_batch(load(config.data), config.train.batch_size)
+    check_task(config.model, dataset.task)
+    if config.model.factory is None:
+        num_params = _check_size(config, dataset)
+    else:
+        model = build_model(config.model, dataset.input_shape, dataset.num_outputs)
+        _check_forward(model, dataset, config.model.factory)
+        num_params = sum(p.numel() for p in model.parameters())
+    check_num_params(config.learning_rule, num_params)
 
 
 def _check_size(config: TrialConfig, dataset: Dataset) -> int:
@@ -115,7 +125,7 @@ def _extremes(spec: SearchSpec) -> list[TrialConfig]:
     return list(found.values())
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Refuse a folder that cannot be made or written."""
     existing = folder
     while not existing.exists() and existing != existing.parent:

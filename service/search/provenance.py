@@ -9,6 +9,9 @@ from pathlib import Path
 
 import search_spaces
 import trainers
+from service.ledger import Ledger
+from service.ledger.records import SearchRecord
+from trainers.errors import ChangedError
 
 RECORDED = (
     "isoflop", "torch", "numpy", "ray", "optuna", "cmaes", "scipy", "scikit-learn", "pandas",
@@ -52,3 +55,24 @@ def changes(
     if code_then != code_now:
         found.append(f"isoflop's own code: {code_then} then, {code_now} now")
     return found
+
+
+def refuse_changes(ledger: Ledger, record: SearchRecord, accept: bool) -> None:
+    """Refuse to mix results of different code, or record that the user accepts it.
+
+    Raises:
+        ChangedError: with what changed since the search began.
+
+    """
+    now, code_now = versions(), code_fingerprint()
+    found = changes(record.versions, record.code_fingerprint, now, code_now)
+    if not found:
+        return
+    if not accept:
+        listed = "\n  ".join(found)
+        raise ChangedError(
+            f"since `{record.search_id}` began, these changed, so new trials may not compare "
+            f"with old ones:\n  {listed}\ngo on all the same with --accept-changes; it is recorded"
+        )
+    ledger.add_event(record.search_id, "changes_accepted", {"changes": found})
+    ledger.update_search(record.search_id, versions=now, code_fingerprint=code_now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,9 +100,18 @@ def _usable_cores() -> range:
 
 
 def run_session(
-    ledger: Ledger, record: SearchRecord, spec: SearchSpec, workers: Workers, display: Display
+    ledger: Ledger,
+    record: SearchRecord,
+    spec: SearchSpec,
+    workers: Workers,
+    display: Display,
+    *,
+    procedure: Callable[[SearchContext], str] = run_procedure,
+    write_outputs: Callable[[Ledger, str, Path], object] | None = None,
 ) -> SearchRecord:
     """Run what is missing of a search, then write its outputs; return its final record.
+
+    `procedure` and `write_outputs` are a search's own unless given: a study has others.
 
     Every way out is recorded: finished, interrupted, stopped, recipe_stopped or failed. A kill
     leaves the state `running`, which `resume` recognises because nobody is alive to hold it.
@@ -112,7 +121,7 @@ def run_session(
     ledger.update_search(record.search_id, state="running", reason="", finished_unix_s=None)
     try:
         with _opened(ledger, record, spec, workers, display, out_dir) as context:
-            ended = run_procedure(context)
+            ended = procedure(context)
         state, reason = "finished", ended
     except Stopped as stopped:
         state, reason = stopped.kind, stopped.reason
@@ -129,7 +138,7 @@ def run_session(
     ledger.update_search(
         record.search_id, state=state, reason=reason, finished_unix_s=_now(record, state)
     )
-    report.write_outputs(ledger, record.search_id, out_dir)
+    (write_outputs or report.write_outputs)(ledger, record.search_id, out_dir)
     return ledger.search(record.search_id)
 
 

@@ -47,6 +47,7 @@ from trainers.config import (
     ScheduleConfig,
     TrainConfig,
     TrialConfig,
+    explain,
     flat,
     valid_paths,
 )
@@ -215,10 +216,17 @@ class SearchSpec(SpecSection):
 
     @cached_property
     def base(self) -> TrialConfig:
-        """The trial that the sections describe, before the space has its say."""
-        return TrialConfig(
-            **{name: getattr(self, name) for name in SECTIONS if name in self.model_fields_set}
-        )
+        """The trial that the sections describe, before the space has its say.
+
+        Raises:
+            ConfigError: where sections do not fit each other.
+
+        """
+        sections = {name: getattr(self, name) for name in SECTIONS if name in self.model_fields_set}
+        try:
+            return TrialConfig(**sections)
+        except ValidationError as error:
+            raise ConfigError(explain(error, TrialConfig)) from None
 
     @cached_property
     def derive_rules(self) -> dict[str, Derived]:

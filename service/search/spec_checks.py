@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from service.search.spec import SearchSpec
 
 SECTIONS = tuple(TrialConfig.model_fields)
+SPARSITY = "pruning.sparsity"
 NUM_PROBES = 32
 """Random points of the space that are configured before a search starts."""
 
@@ -108,6 +109,7 @@ def check_spec(spec: SearchSpec) -> None:
         refuse_fixed_and_searched(fixed, space, spec.derive)
         _check_space_paths(spec, space)
         _check_loss_is_comparable(spec, space)
+        _check_sparsity_is_measured(spec, space)
     for path, rule in spec.derive_rules.items():
         for name, role in (
             (path, "derive"),
@@ -178,6 +180,25 @@ def _check_loss_is_comparable(spec: SearchSpec, space: Space) -> None:
         raise SpaceError(
             "`space.train.loss` cannot be searched for the objective of a loss: values of "
             "different losses cannot be compared; use `objectives: {val_error: minimize}`"
+        )
+
+
+def _check_sparsity_is_measured(spec: SearchSpec, space: Space) -> None:
+    """Refuse `sparsity` as a metric where a trial may have no pruning, and so no value of it."""
+    used = "sparsity" in spec.objectives or "sparsity" in spec.constraints
+    if not used or SPARSITY in spec.derive:
+        return
+    dimension = space.get(SPARSITY)
+    if dimension is None:
+        lowest = spec.base.pruning.sparsity
+    elif isinstance(dimension, Choice):
+        lowest = min((v for v in dimension.values if isinstance(v, int | float)), default=0.0)
+    else:
+        lowest = dimension.low
+    if lowest <= 0:
+        raise ConfigError(
+            f"the metric `sparsity` exists where pruning is on, so `{SPARSITY}` must be > 0 in "
+            f"every trial, but got {lowest:g}; search it e.g. in {{uniform: [0.5, 0.98]}}"
         )
 
 

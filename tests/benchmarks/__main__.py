@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def main() -> None:
     """Run the benchmarks that were asked for, one after the other."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    names = ("speed", "share", "scheduling", "anytime")
+    names = ("speed", "share", "scheduling", "architectures", "scaling", "anytime")
     parser.add_argument(
         "what", nargs="*", default="all", choices=[*names, "all"], help="all: all but anytime"
     )
@@ -44,6 +44,14 @@ def _run(name: str, options: argparse.Namespace) -> object:
         from tests.benchmarks import scheduling
 
         return scheduling.main(options.repeats)
+    if name == "architectures":
+        from tests.benchmarks import architectures
+
+        return architectures.main(2 * options.repeats + 1)
+    if name == "scaling":
+        from tests.benchmarks import scaling
+
+        return scaling.main(options.repeats)
     from tests.benchmarks import anytime
 
     return anytime.main(options.data, options.seeds, options.seconds)

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "ray", "optuna", "numpy", "syne-tune")
+PACKAGES = ("torch", "ray", "optuna", "numpy", "scipy", "syne-tune", "chinchilla")
 
 
 def describe_machine() -> dict[str, Any]:

@@ -14,8 +14,10 @@ import numpy as np
 from trainers.data.idx import load_idx_set
 from trainers.data.mnist1d import make_mnist1d
 from trainers.data.source import Source
-from trainers.data.stdlib_bytes import load_stdlib_bytes
+from trainers.data.stdlib_bytes import load_stdlib_bytes, load_stdlib_text
 
+LARGE_TRAIN, LARGE_TEST = 100_000, 10_000
+"""Rows of mnist1d-100k, for studies of scale: a pass over the usual 4,000 is soon over."""
 MOONS_SEED, MOONS_ROWS, MOONS_NOISE = 0, 1000, 0.2
 
 
@@ -65,6 +67,7 @@ def make_moons() -> Source:
 LOADERS: dict[str, Callable[[], Source]] = {
     "digits": load_digits,
     "mnist1d": make_mnist1d,
+    "mnist1d-100k": partial(make_mnist1d, LARGE_TRAIN, LARGE_TEST),
     "mnist": partial(load_idx_set, "mnist"),
     "fashion_mnist": partial(load_idx_set, "fashion_mnist"),
     "breast_cancer": load_breast_cancer,
@@ -72,12 +75,14 @@ LOADERS: dict[str, Callable[[], Source]] = {
     "diabetes": load_diabetes,
     "moons": make_moons,
     "stdlib-bytes": load_stdlib_bytes,
+    "stdlib-bytes-8m": load_stdlib_text,
 }
 """By name; those from IDX files raise DataError where the files are missing."""
 
 BUILT_IN: dict[str, str] = {
     "digits": "classification: 1,797 images 8 x 8, 10 classes",
     "mnist1d": "classification: 5,000 signals of 40 points, 10 classes",
+    "mnist1d-100k": "classification: 110,000 signals of 40 points, 10 classes",
     "mnist": "classification: 70,000 images 28 x 28, 10 classes (needs its files)",
     "fashion_mnist": "classification: 70,000 images 28 x 28, 10 classes (needs its files)",
     "breast_cancer": "classification: 569 rows of 30, 2 classes",
@@ -85,6 +90,7 @@ BUILT_IN: dict[str, str] = {
     "diabetes": "regression: 442 rows of 10",
     "moons": "classification: 1,000 points in the plane, 2 classes",
     "stdlib-bytes": "language: 1 MiB of Python's own library, cut into windows of `data.context`",
+    "stdlib-bytes-8m": "language: 8 MiB of Python's library, its packages included",
 }
 """One line about each, for listings."""
 

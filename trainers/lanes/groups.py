@@ -22,7 +22,7 @@ from trainers.lanes.measures import measure
 from trainers.lanes.rule_engine import BoundRule
 from trainers.lanes.stacked import StackedLanes
 from trainers.lanes.statistics import LaneStatistics
-from trainers.noise import DropoutNoise, model_seed, row_order
+from trainers.noise import DropoutNoise, model_seed, rows_of_epoch
 from trainers.optimizers import make_optimizer
 from trainers.regularisation import LanePenalties
 from trainers.schedules import factors
@@ -39,11 +39,12 @@ class PackData:
     val_inputs: Tensor
     val_targets: Tensor
     batch_size: int
+    rows_per_epoch: int
 
     @property
     def batch_rows(self) -> list[tuple[int, int]]:
         """(start, stop) of every step of an epoch, in rows of the visiting order."""
-        return batch_borders(len(self.inputs), self.batch_size)
+        return batch_borders(self.rows_per_epoch, self.batch_size)
 
 
 def batch_borders(num_rows: int, batch_size: int) -> list[tuple[int, int]]:
@@ -75,7 +76,8 @@ class GroupEpoch:
     num_steps: int
     more_metrics: Sequence[dict[str, float]]
     """`cos_backprop` where a learning rule was used: its cosine with the true gradient in hidden
-    layers; statistics, and `full_train_loss`, where a lane asked for them."""
+    layers, together and (`cos_backprop_1` and on) one by one; statistics, and `full_train_loss`,
+    where a lane asked for them."""
 
 
 class FuseGroup:
@@ -189,8 +191,13 @@ class FuseGroup:
     ) -> tuple[Tensor, Tensor, list[int | None]]:
         """Do the epoch's updates; return losses [S, W], last gradient norms [W], divergences."""
         order = np.stack(
-            [row_order(lane.trial.seed, lane.epoch, len(self._data.inputs)) for lane in self._lanes]
-        )  # [W, N]
+            [
+                rows_of_epoch(
+                    lane.trial.seed, lane.epoch, len(self._data.inputs), self._data.rows_per_epoch
+                )
+                for lane in self._lanes
+            ]
+        )  # [W, rows of an epoch]
         noise = self._noise() if self._drops else None
         self._optimizer.begin_epoch(lr, self._updates_done(len(borders)))
         lr_columns = torch.from_numpy(lr)[:, :, None].to(self._params)  # [S, W, 1]
@@ -288,8 +295,9 @@ class FuseGroup:
             before = self._before_last if len(self._before_last) else self._params
             found = self._statistics.measure(self._params, before, self._buffers)
         if self._rule is not None:
-            for lane, cosine in enumerate(self._rule.cosine.tolist()):
-                found[lane]["cos_backprop"] = cosine
+            for name, cosines in self._rule.cosines.items():
+                for lane, cosine in enumerate(cosines.tolist()):
+                    found[lane][name] = cosine
         wanted = [config.train.convergence_change is not None for config in self._configs]
         if any(wanted):
             data = self._data

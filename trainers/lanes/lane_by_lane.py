@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from trainers.config import ModelConfig
 from trainers.lanes.engine import LaneBuffers
 from trainers.lanes.module_engine import ModuleEngine
-from trainers.lanes.prepared import masks_from, prepare
+from trainers.lanes.prepared import dropouts_of, masks_from, prepare
+from trainers.models.auxiliary import layers_with_auxiliary_loss
 
 
 class LaneByLane(ModuleEngine):
@@ -58,6 +59,9 @@ class BoundModules:
     ) -> None:
         self._engine = engine
         self._modules = list(modules)
+        # Going through a module's parts takes as long as several of its kernels: once is enough.
+        self._dropouts = [dropouts_of(module) for module in modules]
+        self._with_auxiliary = [layers_with_auxiliary_loss(module) for module in modules]
         self._grads = grads
         self._smoothing = list(smoothing)
         self._owners = [
@@ -93,30 +97,34 @@ class BoundModules:
         self._grads.zero_()
         losses = []
         for lane, module in enumerate(self._modules):
-            module.train()
+            if not module.training:
+                module.train()
             own_masks = [mask[lane] for mask in masks]
-            with torch.enable_grad(), masks_from(module, own_masks):
+            with torch.enable_grad(), masks_from(self._dropouts[lane], own_masks):
                 if seeds:
                     with torch.random.fork_rng():
                         torch.manual_seed(seeds[lane])
-                        loss = self._loss(module, x[lane], target[lane], self._smoothing[lane])
+                        loss = self._loss(lane, x[lane], target[lane])
                 else:
-                    loss = self._loss(module, x[lane], target[lane], self._smoothing[lane])
+                    loss = self._loss(lane, x[lane], target[lane])
                 loss.backward()  # type: ignore[no-untyped-call]
             self._keep_reassigned_buffers(lane)
             losses.append(loss.detach())
         return torch.stack(losses)
 
-    def _loss(self, module: nn.Module, x: Tensor, target: Tensor, smoothing: float) -> Tensor:
+    def _loss(self, lane: int, x: Tensor, target: Tensor) -> Tensor:
         with self._engine.precision_context(x.device):
-            outputs = module(x)
-        return self._engine.training_loss(module, outputs, target, smoothing)
+            outputs = self._modules[lane](x)
+        return self._engine.training_loss(
+            outputs, target, self._smoothing[lane], self._with_auxiliary[lane]
+        )
 
     def outputs(self, x: Tensor) -> Tensor:
         """Return outputs in evaluation, [W, N, num_outputs]. See `BoundLanes`."""
         results = []
         for lane, module in enumerate(self._modules):
-            module.eval()
+            if module.training:
+                module.eval()
             with torch.no_grad(), self._engine.precision_context(x.device):
                 results.append(module(x))
             self._keep_reassigned_buffers(lane)

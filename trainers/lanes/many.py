@@ -31,17 +31,20 @@ def measure_rows(
     dataset: Dataset,
     part: Literal["train", "val", "test"],
     num_rows: int | None = None,
+    buffers_at: Callable[[int], Mapping[str, Tensor]] | None = None,
 ) -> dict[str, list[float]]:
     """Return `loss` and the task's other metrics of each row of weights, [n] each.
 
     Args:
         row_at: Makes row i, [P] in the canonical layout of `module`.
         count: n.
-        module: The model; its buffers serve all rows, its weights are not read.
+        module: The model; its buffers serve where `buffers_at` gives none, its weights are not
+            read.
         config: The trial's.
         dataset: The trial's data.
         part: train, val or test; looking at test is for finalists.
         num_rows: The first so many rows of the part; None: all.
+        buffers_at: Makes row i's own buffers, by name.
 
     """
     config = config.model_copy(update={"learning_rule": LearningRuleConfig()})
@@ -62,6 +65,10 @@ def measure_rows(
             places = range(first, min(first + width, count))
             rows = torch.stack([row_at(place) for place in places]).to(dtype)
             params[: len(places)] = engine.from_canonical(rows)
+            if buffers_at is not None:
+                for lane, place in enumerate(places):
+                    for name, own in buffers_at(place).items():
+                        buffers[name][lane] = own
             for name, values in measure(lanes, inputs, targets, y, data).items():
                 found.setdefault(name, []).extend(values[: len(places)])
     return found

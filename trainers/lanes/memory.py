@@ -11,6 +11,7 @@ from torch import nn
 from trainers.config import TrialConfig
 from trainers.data import Dataset
 from trainers.errors import ConfigError
+from trainers.learning_rules.connections import LayeredModel, connections_of
 from trainers.learning_rules.interface import state_generator
 from trainers.learning_rules.making import make_rule
 from trainers.optimizers import SLOTS
@@ -56,9 +57,9 @@ def _rule_bytes(module: nn.Module, config: TrialConfig, itemsize: int) -> int:
     if config.learning_rule.kind == "backprop":
         return 0
     rule = make_rule(config.learning_rule)
-    linears = [part for part in module.modules() if isinstance(part, nn.Linear)]
-    shapes = [(part.out_features, part.in_features) for part in linears]
-    state, fixed = (draw(shapes, state_generator(0)) for draw in (rule.start_state, rule.fixed))
+    assert isinstance(module, LayeredModel)  # `check_rule_fits` lets no other through
+    layers = connections_of(module)
+    state, fixed = (draw(layers, state_generator(0)) for draw in (rule.start_state, rule.fixed))
     own = sum(values.numel() for values in state.values())
     return own * (8 if rule.keeps_float64 else itemsize) + itemsize * sum(
         values.numel() for values in fixed.values()

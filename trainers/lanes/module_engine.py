@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -13,7 +14,7 @@ from trainers.lanes.flat import FlatLayout
 from trainers.lanes.prepared import PreparedModule, prepare
 from trainers.losses import Loss, LossKind, loss_function, loss_rows_function
 from trainers.models import build_model
-from trainers.models.auxiliary import take_auxiliary_loss
+from trainers.models.auxiliary import WithAuxiliaryLoss, take_auxiliary_loss
 from trainers.trial import Trial
 
 _ROWS_TO_WATCH = 2
@@ -94,9 +95,13 @@ class ModuleEngine:
         return self._loss(outputs.to(self._dtype), target, smoothing)
 
     def training_loss(
-        self, module: nn.Module, outputs: Tensor, target: Tensor, smoothing: float | Tensor
+        self,
+        outputs: Tensor,
+        target: Tensor,
+        smoothing: float | Tensor,
+        layers: Iterable[WithAuxiliaryLoss],
     ) -> Tensor:
         """Return one lane's mean loss [] and what the module's layers add to it in training."""
         loss = self.loss(outputs, target, smoothing)
-        added = take_auxiliary_loss(module)
+        added = take_auxiliary_loss(layers)
         return loss if added is None else loss + added.to(loss.dtype)

@@ -123,6 +123,7 @@ class Pack:
             val_inputs=self._engine.inputs(on_device.x_val),
             val_targets=self._engine.targets(on_device.y_val),
             batch_size=config.train.batch_size,
+            rows_per_epoch=config.train.rows_per_epoch or dataset.num_train,
         )
         width = min(plan.fuse_width, len(trials))
         # One buffer for all groups: gradients are used up within a step, and it stays in cache.

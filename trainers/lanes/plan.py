@@ -14,6 +14,7 @@ from statistics import median
 import torch
 from torch import nn
 
+from trainers.config import TrialConfig
 from trainers.data import Dataset
 from trainers.lanes import memory
 from trainers.lanes.engines import (
@@ -129,7 +130,8 @@ def _expected_seconds(trials: Sequence[Trial], dataset: Dataset) -> float:
     module = build_model(config.model, dataset.input_shape, dataset.num_outputs)
     num_params = sum(p.numel() for p in module.parameters())
     epochs = sum(trial.config.train.epochs for trial in trials)
-    return 6 * num_params * dataset.num_train * epochs / _ASSUMED_FLOPS_PER_S
+    rows = config.train.rows_per_epoch or dataset.num_train
+    return 6 * num_params * rows * epochs / _ASSUMED_FLOPS_PER_S
 
 
 def _candidates(
@@ -222,7 +224,10 @@ def _rate(trials: Sequence[Trial], dataset: Dataset, tier: Tier, width: int, dev
     from trainers.lanes.pack import Pack
 
     first = trials[0]
-    lanes = [replace(trials[i % len(trials)], trial_id=i, seed=i) for i in range(width)]
+    lanes = [
+        replace(trial, trial_id=i, seed=i, config=_with_whole_passes(trial.config))
+        for i, trial in ((i, trials[i % len(trials)]) for i in range(width))
+    ]
     config = first.config
     short = replace(
         dataset,
@@ -239,6 +244,13 @@ def _rate(trials: Sequence[Trial], dataset: Dataset, tier: Tier, width: int, dev
             seconds.append(pack.train_once_more())
     num_steps = len(batch_borders(short.num_train, config.train.batch_size))
     return width * num_steps / median(seconds[1:])
+
+
+def _with_whole_passes(config: TrialConfig) -> TrialConfig:
+    """Return the configuration with an epoch that ends with the few rows it is measured on."""
+    if config.train.rows_per_epoch is None:
+        return config
+    return config.with_values({"train.rows_per_epoch": None})
 
 
 @contextmanager

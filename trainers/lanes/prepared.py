@@ -41,9 +41,8 @@ def prepare(module: nn.Module, rows: Tensor) -> PreparedModule:
                 setattr(parent, name, LaneDropout(child.p))
     twin = copy.deepcopy(module).train()
     calls: list[tuple[tuple[int, ...], float]] = []
-    for part in twin.modules():
-        if isinstance(part, LaneDropout):
-            part.mask_source = _watch(part, calls)
+    for part in dropouts_of(twin):
+        part.mask_source = _watch(part, calls)
     with torch.random.fork_rng(), torch.no_grad():
         before = torch.random.get_rng_state()
         twin(rows)
@@ -54,25 +53,28 @@ def prepare(module: nn.Module, rows: Tensor) -> PreparedModule:
 def _watch(dropout: LaneDropout, calls: list[tuple[tuple[int, ...], float]]) -> MaskSource:
     """Return a mask source that keeps everything and notes each call."""
 
-    def keep_all(x: Tensor) -> Tensor:
+    def keep_all(x: Tensor) -> None:
         calls.append((tuple(x.shape[1:]), dropout.p))
-        return torch.ones_like(x)
 
     return keep_all
 
 
+def dropouts_of(module: nn.Module) -> list[LaneDropout]:
+    """Return the module's dropouts; going through all of its parts takes a while."""
+    return [part for part in module.modules() if isinstance(part, LaneDropout)]
+
+
 @contextmanager
-def masks_from(module: nn.Module, masks: Sequence[Tensor]) -> Iterator[None]:
-    """Let the module's dropouts take these masks [B, *shape], call after call.
+def masks_from(dropouts: Sequence[LaneDropout], masks: Sequence[Tensor]) -> Iterator[None]:
+    """Let dropouts take these masks [B, *shape], call after call.
 
     Without any masks every dropout keeps everything.
     """
     queue = iter(masks)
 
-    def take(x: Tensor) -> Tensor:
-        return next(queue) if masks else x.new_ones(())
+    def take(x: Tensor) -> Tensor | None:
+        return next(queue) if masks else None
 
-    dropouts = [part for part in module.modules() if isinstance(part, LaneDropout)]
     for part in dropouts:
         part.mask_source = take
     try:

@@ -19,10 +19,10 @@ from trainers.config import TrialConfig
 from trainers.data import Dataset
 from trainers.initialisation import initialise
 from trainers.lanes.engine import Engine
-from trainers.lanes.prepared import masks_from, prepare
+from trainers.lanes.prepared import dropouts_of, masks_from, prepare
 from trainers.losses import loss_function, resolve_loss
 from trainers.models import build_model
-from trainers.models.auxiliary import take_auxiliary_loss
+from trainers.models.auxiliary import layers_with_auxiliary_loss, take_auxiliary_loss
 
 _NUM_ROWS = 16
 _RELATIVE = 1e-8
@@ -165,9 +165,9 @@ def _alone(
     """Take the step through ordinary autograd: gradients are left in the module."""
     x, y = rows
     module = prepare(module, x[:2]).module.train()
-    with torch.enable_grad(), masks_from(module, masks):
+    with torch.enable_grad(), masks_from(dropouts_of(module), masks):
         loss = loss_function(kind)(module(x), y, 0.0 if y.is_floating_point() else smoothing)  # type: ignore[arg-type]
-        added = take_auxiliary_loss(module)
+        added = take_auxiliary_loss(layers_with_auxiliary_loss(module))
         loss = loss if added is None else loss + added
         loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach()

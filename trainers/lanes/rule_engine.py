@@ -1,4 +1,4 @@
-"""The `kernels` tier of perceptrons that learn by a rule of `trainers.learning_rules`.
+"""The `kernels` tier of nets that learn by a rule of `trainers.learning_rules`.
 
 Rows are in the canonical layout. What a rule keeps beside the weights (inverse nets and the like)
 lies with the lanes' buffers, so checkpoints, lane surgery and freezing treat it as any buffer.
@@ -16,8 +16,9 @@ from trainers.data import Dataset
 from trainers.lanes.engine import LaneBuffers
 from trainers.lanes.module_engine import ModuleEngine
 from trainers.learning_rule_config import LearningRuleConfig
+from trainers.learning_rules.connections import LayeredModel, connections_of, weight_layers
 from trainers.learning_rules.credit import Backprop
-from trainers.learning_rules.interface import Lanes, Shapes, noise_generator
+from trainers.learning_rules.interface import Lanes, noise_generator
 from trainers.learning_rules.making import constants_of, fixed_of, make_rule, start_state_of
 from trainers.learning_rules.net import Net, Updates
 from trainers.losses import LossKind
@@ -44,14 +45,14 @@ class RuleEngine(ModuleEngine):
         self.rule = make_rule(config.learning_rule)
         self.loss_kind = loss
         self.num_outputs = dataset.num_outputs
-        names = [entry.name for entry in self.canonical.entries if entry.decays]
-        self.layer_names = [name.removesuffix(".weight") for name in names]
-        shapes = [self.canonical.by_name[name].shape for name in names]
-        self.shapes: Shapes = [(shape[0], shape[1]) for shape in shapes]
+        model = self.prepared(config.model).module
+        assert isinstance(model, LayeredModel)  # `check_rule_fits` lets no other through
+        self.layer_names = [name for name, _ in weight_layers(model)]
+        self.layers = connections_of(model)
 
     def own_buffers(self, trial: Trial) -> dict[str, Tensor]:
         """Return the rule's state before the trial's first step."""
-        state = start_state_of(self.rule, self.shapes, trial.seed, self._dtype)
+        state = start_state_of(self.rule, self.layers, trial.seed, self._dtype)
         return {STATE + name: values for name, values in state.items()}
 
     def inputs(self, x: Tensor) -> Tensor:
@@ -92,7 +93,8 @@ class BoundRule:
         values, slopes = engine.layout.views(params), engine.layout.views(grads)
         names = engine.layer_names
         self._net = Net(
-            weights=[values[f"{name}.weight"] for name in names],
+            layers=engine.layers,
+            weights=[values[f"{name}.weight"].flatten(2) for name in names],
             biases=[values[f"{name}.bias"] for name in names],
             activation=config.activation,
             loss=engine.loss_kind,
@@ -111,9 +113,9 @@ class BoundRule:
         self.alternates = engine.rule.alternates
         """Whether epochs train the rule's state (the even ones, from 0) and weights in turn."""
         self._measures_cosine = False
-        self.cosine = params.new_zeros(len(params))
+        self.cosines: dict[str, Tensor] = {}
         """Of each lane's update of its hidden layers with their true gradient, on the epoch's
-        first batch, [W]; 0 where the rule leaves them alone."""
+        first batch, by metric, [W]; see `hidden_cosines`."""
 
     def begin_epoch(
         self, configs: Sequence[LearningRuleConfig], seeds: Sequence[int], epochs: Sequence[int]
@@ -129,7 +131,7 @@ class BoundRule:
         like, lanes, rule = self._net.weights[0], self._lanes, self._engine.rule
         if not lanes.constants:
             lanes.constants = constants_of(configs, like)
-            lanes.fixed = fixed_of(rule, self._engine.shapes, seeds, like)
+            lanes.fixed = fixed_of(rule, self._engine.layers, seeds, like)
         pairs = zip(seeds, epochs, strict=True)
         lanes.generators = [noise_generator(seed, epoch) for seed, epoch in pairs]
         self._measures_cosine = True
@@ -148,15 +150,15 @@ class BoundRule:
         updates = self._engine.rule.updates(self._net, x, target, self._lanes)
         if self._measures_cosine:
             true = Backprop(LearningRuleConfig()).updates(self._net, x, target, self._lanes)
-            self.cosine = hidden_cosine(updates, true)
+            self.cosines = hidden_cosines(updates, true)
             self._measures_cosine = False
         for row, update in zip(self._grads, (*updates.weights, *updates.biases), strict=True):
-            row.copy_(update)
+            row.copy_(update.view_as(row))
         return updates.loss
 
     def outputs(self, x: Tensor) -> Tensor:
         """Return every lane's outputs, [W, N, C], for shared x [N, D]."""
-        return self._net.outputs(x.expand(len(self.cosine), -1, -1))
+        return self._net.outputs(x.expand(len(self._net.weights[0]), -1, -1))
 
     def evaluate(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return outputs [W, N, C] and each row's loss [W, N]. See `BoundLanes`."""
@@ -164,10 +166,22 @@ class BoundRule:
         return outputs, self._net.row_losses(outputs, target)
 
 
-def hidden_cosine(one: Updates, other: Updates) -> Tensor:
-    """Return the cosine of two updates of all hidden layers together, [W]; 0 where one is 0."""
-    rows = [
-        torch.cat([p.flatten(1) for p in (*u.weights[:-1], *u.biases[:-1])], 1)
+def hidden_cosines(one: Updates, other: Updates) -> dict[str, Tensor]:
+    """Return the cosines of two updates by metric, [W]; 0 where one of the two is 0.
+
+    `cos_backprop` is that of all hidden layers together, `cos_backprop_1` that of the first one's
+    weights and biases, and so on upwards.
+    """
+    layers = [
+        tuple(torch.cat([w.flatten(1), b], 1) for w, b in zip(u.weights, u.biases, strict=True))[
+            :-1
+        ]
         for u in (one, other)
     ]
-    return torch.nn.functional.cosine_similarity(rows[0], rows[1], dim=1, eps=1e-30)
+    pairs = {"cos_backprop": [torch.cat(rows, 1) for rows in layers]}
+    for number, pair in enumerate(zip(*layers, strict=True), start=1):
+        pairs[f"cos_backprop_{number}"] = list(pair)
+    return {
+        name: torch.nn.functional.cosine_similarity(a, b, dim=1, eps=1e-30)
+        for name, (a, b) in pairs.items()
+    }

@@ -17,7 +17,8 @@ from torch.func import functional_call, grad_and_value, vmap
 from trainers.config import ModelConfig
 from trainers.lanes.engine import LaneBuffers
 from trainers.lanes.module_engine import ModuleEngine
-from trainers.lanes.prepared import masks_from
+from trainers.lanes.prepared import dropouts_of, masks_from
+from trainers.models.auxiliary import layers_with_auxiliary_loss
 
 
 class LaneBatchNorm(nn.Module):
@@ -121,6 +122,8 @@ class BoundVmap:
         self._params = engine.layout.views(params)
         self._grads = engine.layout.views(grads)
         self._buffers = dict(buffers)
+        self._dropouts = dropouts_of(template)
+        self._with_auxiliary = layers_with_auxiliary_loss(template)
         self._norms = [part for part in template.modules() if isinstance(part, LaneBatchNorm)]
         self._momenta = torch.tensor(momenta, dtype=torch.float64).to(params)  # [W, norms]
         self._smoothing = torch.tensor(smoothing, dtype=torch.float64).to(params)  # [W]
@@ -147,9 +150,9 @@ class BoundVmap:
         """Return one lane's loss and its buffers after the pass."""
         for index, norm in enumerate(self._norms):
             norm.lane_momentum = momenta[index]
-        with masks_from(self._template, masks), self._engine.precision_context(x.device):
+        with masks_from(self._dropouts, masks), self._engine.precision_context(x.device):
             outputs = functional_call(self._template, (params, buffers), (x,))
-        loss = self._engine.training_loss(self._template, outputs, target, smoothing)
+        loss = self._engine.training_loss(outputs, target, smoothing, self._with_auxiliary)
         return loss, buffers
 
     def gradients(

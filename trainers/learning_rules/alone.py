@@ -7,21 +7,20 @@ from torch import Tensor
 
 from trainers.config import Activation
 from trainers.learning_rule_config import LearningRuleConfig
+from trainers.learning_rules.connections import LayeredModel
 from trainers.learning_rules.interface import Lanes, noise_generator
 from trainers.learning_rules.making import (
     constants_of,
     fixed_of,
     make_rule,
-    shapes_of,
     start_state_of,
 )
 from trainers.learning_rules.net import Net, Updates
 from trainers.losses import LossKind
-from trainers.models import Mlp
 
 
 def rule_updates(
-    module: Mlp,
+    module: LayeredModel,
     x: Tensor,
     y: Tensor,
     rule: LearningRuleConfig,
@@ -36,7 +35,7 @@ def rule_updates(
     seed before its first step. The module is not changed.
 
     Args:
-        module: A plain perceptron: no normalisation, no dropout.
+        module: A plain perceptron or locally connected net: no normalisation, no dropout.
         x: Inputs [B, *row].
         y: Classes [B] or numbers [B, C].
         rule: The section `learning_rule`.
@@ -49,11 +48,11 @@ def rule_updates(
 
     """
     net = Net.of(module, activation, loss)
-    made, shapes, like = make_rule(rule), shapes_of(net), net.weights[0]
-    state = start_state_of(made, shapes, seed, like.dtype)
+    made, like = make_rule(rule), net.weights[0]
+    state = start_state_of(made, net.layers, seed, like.dtype)
     lanes = Lanes(
         constants=constants_of([rule], like),
-        fixed=fixed_of(made, shapes, [seed], like),
+        fixed=fixed_of(made, net.layers, [seed], like),
         state={name: values[None] for name, values in state.items()},
         generators=[noise_generator(seed, 0)],
     )

@@ -7,11 +7,14 @@ learning in deep neural networks".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.learning_rules.interface import Lanes, Shapes, Stateless, xavier
+from trainers.learning_rules.connections import Connections
+from trainers.learning_rules.interface import Lanes, Stateless, xavier
 from trainers.learning_rules.net import Net, Pass, Updates
 
 
@@ -26,21 +29,31 @@ class Backprop(Stateless):
     def _deltas(self, net: Net, run: Pass, lanes: Lanes) -> list[Tensor]:
         deltas = [run.error]
         for layer in range(net.num_layers - 1, 0, -1):
-            back = torch.bmm(deltas[0], self._feedback(net, layer, lanes))
+            back = net.layers[layer].back(deltas[0], self._feedback(net, layer, lanes))
             deltas.insert(0, net.through(back, run.inputs[layer]))
         return deltas
 
     def _feedback(self, net: Net, layer: int, lanes: Lanes) -> Tensor:
-        """Return what carries a layer's error down, [W, out, in]."""
+        """Return what carries a layer's error down, shaped as its weight."""
         return net.weights[layer]
 
 
 class FeedbackAlignment(Backprop):
-    """As backprop, with a fixed random matrix of the shape of each W in its place."""
+    """As backprop, with a fixed random matrix of the shape of each W in its place.
 
-    def fixed(self, shapes: Shapes, generator: np.random.Generator) -> dict[str, Tensor]:
-        """Draw a matrix [out, in] for every layer but the first, which passes nothing down."""
-        return {f"{layer}": xavier(shapes[layer], generator) for layer in range(1, len(shapes))}
+    Errors come down the net's own connections: those of a locally connected layer to its fields
+    only (Bartunov et al. 2018), those of a convolution through one random kernel.
+    """
+
+    def fixed(
+        self, layers: Sequence[Connections], generator: np.random.Generator
+    ) -> dict[str, Tensor]:
+        """Draw a matrix for every layer but the first, which passes nothing down."""
+        return {
+            f"{place}": xavier(layer.weight_shape, layer.fans, generator)
+            for place, layer in enumerate(layers)
+            if place > 0
+        }
 
     def _feedback(self, net: Net, layer: int, lanes: Lanes) -> Tensor:
         return lanes.fixed[f"{layer}"] * lanes.constants["feedback_scale"]
@@ -49,13 +62,15 @@ class FeedbackAlignment(Backprop):
 class DirectFeedbackAlignment(Stateless):
     """delta_l = (e B_l) * g'(z_l): the output's error goes to every hidden layer directly."""
 
-    def fixed(self, shapes: Shapes, generator: np.random.Generator) -> dict[str, Tensor]:
+    def fixed(
+        self, layers: Sequence[Connections], generator: np.random.Generator
+    ) -> dict[str, Tensor]:
         """Draw B_l [C, units] from U(-1, 1) / sqrt(units) for every hidden layer."""
-        num_outputs = shapes[-1][0]
+        num_outputs = layers[-1].num_units
         drawn = {}
-        for layer, (units, _) in enumerate(shapes[:-1]):
-            values = generator.uniform(-1, 1, size=(num_outputs, units)) / units**0.5
-            drawn[f"{layer}"] = torch.from_numpy(values)
+        for place, layer in enumerate(layers[:-1]):
+            values = generator.uniform(-1, 1, size=(num_outputs, layer.num_units))
+            drawn[f"{place}"] = torch.from_numpy(values / layer.num_units**0.5)
         return drawn
 
     def updates(self, net: Net, x: Tensor, target: Tensor, lanes: Lanes) -> Updates:

@@ -30,21 +30,29 @@ class Hebbian(Stateless):
         run = net.forward(x, target)
         updates = net.readout_only(run)
         rate = lanes.constants["hidden_rate"]
-        for layer in range(net.num_layers - 1):
-            change = self.change(net.weights[layer], run.inputs[layer], lanes)
-            updates.weights[layer].copy_(-rate * change)
+        for place, layer in enumerate(net.layers[:-1]):
+            weight = net.weights[place]
+            change = self.change(layer.grouped(weight), layer.fields(run.inputs[place]), lanes)
+            change = layer.ungrouped(change, len(weight))
+            if self.config.kind == "competitive":
+                change /= change.abs().amax((1, 2), keepdim=True).clamp(min=_TINY)
+            updates.weights[place].copy_(-rate * change)
         return updates
 
     def change(self, weight: Tensor, x: Tensor, lanes: Lanes) -> Tensor:
-        """Return the change [W, out, in] that inputs x [W, B, in] ask of a weight."""
-        y = torch.bmm(x, weight.transpose(1, 2))  # [W, B, out]
+        """Return the change [G, O, K] that inputs x [G, R, K] ask of G groups of units.
+
+        A dense layer is one group per lane; of a locally connected one, the channels of each
+        position are a group, and so are those of a convolution, for which positions are rows.
+        """
+        y = torch.bmm(x, weight.transpose(1, 2))  # [G, R, O]
         if self.config.kind == "competitive":
             return self._compete(weight, x, y, lanes)
         num_rows = x.shape[1]
         correlation = torch.bmm(y.transpose(1, 2), x) / num_rows
         if self.config.kind == "oja":
             return correlation - y.square().mean(1).unsqueeze(2) * weight
-        own = torch.bmm(y.transpose(1, 2), y) / num_rows  # [W, out, out]
+        own = torch.bmm(y.transpose(1, 2), y) / num_rows  # [G, O, O]
         return correlation - torch.bmm(own.tril(), weight)
 
     def _compete(self, weight: Tensor, x: Tensor, y: Tensor, lanes: Lanes) -> Tensor:
@@ -52,7 +60,8 @@ class Hebbian(Stateless):
         sign = torch.zeros_like(y)
         sign.scatter_(2, order[..., :1], 1.0)
         loser = order[..., self.config.competition_rank - 1, None]
-        sign.scatter_(2, loser, -lanes.constants["anti_hebbian"].expand_as(loser).to(y.dtype))
+        push = lanes.constants["anti_hebbian"]
+        push = push.repeat_interleave(len(y) // len(push), dim=0)  # groups of a lane are neighbours
+        sign.scatter_(2, loser, -push.expand_as(loser).to(y.dtype))
         change = torch.bmm(sign.transpose(1, 2), x)
-        change -= (sign * y).sum(1).unsqueeze(2) * weight
-        return change / change.abs().amax((1, 2), keepdim=True).clamp(min=_TINY)
+        return change - (sign * y).sum(1).unsqueeze(2) * weight

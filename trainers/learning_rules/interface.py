@@ -17,11 +17,9 @@ import torch
 from torch import Tensor
 
 from trainers.learning_rule_config import LearningRuleConfig
+from trainers.learning_rules.connections import Connections
 from trainers.learning_rules.net import Net, Updates
 from trainers.noise import philox
-
-Shapes = Sequence[tuple[int, int]]
-"""(out, in) of each layer."""
 
 
 @dataclass
@@ -62,10 +60,14 @@ class LearningRule(Protocol):
     keeps_float64: bool
     """Whether the state stays in float64, whatever the parameters are in."""
 
-    def fixed(self, shapes: Shapes, generator: np.random.Generator) -> dict[str, Tensor]:
+    def fixed(
+        self, layers: Sequence[Connections], generator: np.random.Generator
+    ) -> dict[str, Tensor]:
         """Draw one lane's fixed random tensors, in float64."""
 
-    def start_state(self, shapes: Shapes, generator: np.random.Generator) -> dict[str, Tensor]:
+    def start_state(
+        self, layers: Sequence[Connections], generator: np.random.Generator
+    ) -> dict[str, Tensor]:
         """Draw one lane's own state as it is before training, in float64."""
 
     def updates(self, net: Net, x: Tensor, target: Tensor, lanes: Lanes) -> Updates:
@@ -81,11 +83,15 @@ class Stateless:
     def __init__(self, config: LearningRuleConfig) -> None:
         self.config = config
 
-    def fixed(self, shapes: Shapes, generator: np.random.Generator) -> dict[str, Tensor]:
+    def fixed(
+        self, layers: Sequence[Connections], generator: np.random.Generator
+    ) -> dict[str, Tensor]:
         """Draw nothing."""
         return {}
 
-    def start_state(self, shapes: Shapes, generator: np.random.Generator) -> dict[str, Tensor]:
+    def start_state(
+        self, layers: Sequence[Connections], generator: np.random.Generator
+    ) -> dict[str, Tensor]:
         """Keep nothing."""
         return {}
 
@@ -105,7 +111,7 @@ def noise_generator(seed: int, epoch: int) -> np.random.Generator:
     return np.random.Generator(philox(seed, "rule_noise", epoch))
 
 
-def xavier(shape: tuple[int, int], generator: np.random.Generator) -> Tensor:
+def xavier(shape: tuple[int, int], fans: tuple[int, int], generator: np.random.Generator) -> Tensor:
     """Draw U(-b, b) with b = sqrt(6 / (in + out)), as forward weights of tanh nets are drawn."""
-    bound = (6 / sum(shape)) ** 0.5
+    bound = (6 / sum(fans)) ** 0.5
     return torch.from_numpy(generator.uniform(-bound, bound, size=shape))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trainers.learning_rule_config import LearningRuleConfig
+from trainers.learning_rules.connections import Connections
 from trainers.learning_rules.credit import (
     Backprop,
     DirectFeedbackAlignment,
@@ -17,11 +18,9 @@ from trainers.learning_rules.credit import (
 from trainers.learning_rules.hebbian import Hebbian
 from trainers.learning_rules.interface import (
     LearningRule,
-    Shapes,
     fixed_generator,
     state_generator,
 )
-from trainers.learning_rules.net import Net
 from trainers.learning_rules.perturbing import (
     CmaEs,
     Evolution,
@@ -68,22 +67,21 @@ def make_rule(config: LearningRuleConfig) -> LearningRule:
     return RULES[config.kind](config)
 
 
-def shapes_of(net: Net) -> Shapes:
-    """Return (out, in) of each layer."""
-    return [(weight.shape[1], weight.shape[2]) for weight in net.weights]
-
-
-def fixed_of(rule: LearningRule, shapes: Shapes, seeds: Sequence[int], like: Tensor) -> Tensors:
+def fixed_of(
+    rule: LearningRule, layers: Sequence[Connections], seeds: Sequence[int], like: Tensor
+) -> Tensors:
     """Return the fixed random tensors of trials with these seeds, stacked, as `like` is."""
-    drawn = [rule.fixed(shapes, fixed_generator(seed)) for seed in seeds]
+    drawn = [rule.fixed(layers, fixed_generator(seed)) for seed in seeds]
     return {name: torch.stack([own[name] for own in drawn]).to(like) for name in drawn[0]}
 
 
-def start_state_of(rule: LearningRule, shapes: Shapes, seed: int, dtype: torch.dtype) -> Tensors:
+def start_state_of(
+    rule: LearningRule, layers: Sequence[Connections], seed: int, dtype: torch.dtype
+) -> Tensors:
     """Return one trial's state before training, not stacked."""
     if rule.keeps_float64:
         dtype = torch.float64
-    state = rule.start_state(shapes, state_generator(seed))
+    state = rule.start_state(layers, state_generator(seed))
     return {name: values.to(dtype) for name, values in state.items()}
 
 

@@ -1,8 +1,9 @@
-"""Stacked multilayer perceptrons as the learning rules see them, one forward pass written out.
+"""Stacked nets as the learning rules see them, one forward pass written out.
 
 Shapes: W lanes (trials side by side), B rows of a batch, C outputs. Layers are counted from 0, as
 in lists; `inputs[l]` are the activations h that go into layer l, `pre[l]` what it makes of them
-before the activation. Weights are [W, out, in], as in `nn.Linear`.
+before the activation. Weights are [W, rows, K]: [W, out, in] in a dense layer, as in `nn.Linear`;
+see `connections` for the others.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainers.activations import activate
 from trainers.config import Activation
+from trainers.learning_rules.connections import (
+    Connections,
+    LayeredModel,
+    connections_of,
+    weight_layers,
+)
 from trainers.losses import LossKind
-from trainers.models import Mlp
 
 _aten = torch.ops.aten
 
@@ -49,29 +55,34 @@ class Updates:
     loss: Tensor
     """Each lane's mean loss before the update, [W]."""
     weights: Sequence[Tensor]
-    """[W, out, in] for each layer."""
+    """[W, rows, K] for each layer."""
     biases: Sequence[Tensor]
-    """[W, out] for each layer."""
+    """[W, rows] for each layer; a row per unit where it is locally connected."""
 
 
 @dataclass(frozen=True)
 class Net:
-    """W perceptrons of one shape."""
+    """W nets of one shape."""
+
+    layers: Sequence[Connections]
+    """How each layer is wired."""
 
     weights: Sequence[Tensor]
-    """[W, out, in] for each layer."""
+    """[W, rows, K] for each layer."""
     biases: Sequence[Tensor]
-    """[W, out] for each layer."""
+    """[W, rows] for each layer; a row per unit where it is locally connected."""
     activation: Activation
     loss: LossKind
 
     @classmethod
-    def of(cls, module: Mlp, activation: Activation, loss: LossKind) -> Net:
+    def of(cls, module: LayeredModel, activation: Activation, loss: LossKind) -> Net:
         """See one ordinary module as a net of one lane; it shares the module's memory."""
-        linears = [part for part in module.modules() if isinstance(part, nn.Linear)]
+        names = [name for name, _ in weight_layers(module)]
+        read = module.get_parameter
         return cls(
-            weights=[linear.weight.detach()[None] for linear in linears],
-            biases=[linear.bias.detach()[None] for linear in linears],
+            layers=connections_of(module),
+            weights=[read(f"{name}.weight").detach().flatten(1)[None] for name in names],
+            biases=[read(f"{name}.bias").detach()[None] for name in names],
             activation=activation,
             loss=loss,
         )
@@ -83,7 +94,11 @@ class Net:
 
     def linear(self, layer: int, h: Tensor) -> Tensor:
         """Return z = W h + b of one layer, [W, B, out]."""
-        return affine(h, self.weights[layer], self.biases[layer])
+        return self.layers[layer].forward(h, self.weights[layer], self.biases[layer])
+
+    def back(self, layer: int, delta: Tensor) -> Tensor:
+        """Return delta W, what a layer's units send down, [W, B, in]."""
+        return self.layers[layer].back(delta, self.weights[layer])
 
     def activate(self, z: Tensor) -> Tensor:
         """Apply the hidden activation."""
@@ -127,12 +142,11 @@ class Net:
         This is the layer-local part of every error-driven rule: dW = delta^T h / B, db = mean
         delta (lecture, p. 25 and 30).
         """
-        num_rows = run.error.shape[1]
-        pairs = zip(deltas, run.inputs, strict=True)
+        parts = list(zip(self.layers, deltas, run.inputs, strict=True))
         return Updates(
             loss=run.loss,
-            weights=[torch.bmm(d.transpose(1, 2), h).div_(num_rows) for d, h in pairs],
-            biases=[delta.mean(1) for delta in deltas],
+            weights=[layer.weight_update(delta, h) for layer, delta, h in parts],
+            biases=[layer.bias_update(delta) for layer, delta, _ in parts],
         )
 
     def readout_only(self, run: Pass) -> Updates:
@@ -143,11 +157,6 @@ class Net:
         torch.bmm(run.error.transpose(1, 2), run.inputs[-1], out=weights[-1]).div_(num_rows)
         biases[-1].copy_(run.error.mean(1))
         return Updates(run.loss, weights, biases)
-
-
-def affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return h W^T + b for h [W, B, in], weight [W, out, in], bias [W, out]."""
-    return torch.baddbmm(bias.unsqueeze(1), h, weight.transpose(1, 2))
 
 
 def times_slope(activation: Activation, delta: Tensor, h: Tensor) -> Tensor:

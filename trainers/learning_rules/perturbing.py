@@ -8,7 +8,7 @@ evolution strategy: a tutorial" (through the `cmaes` package); lecture, p. 32.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import cmaes
@@ -17,10 +17,13 @@ import torch
 from torch import Tensor
 
 from trainers.learning_rule_config import check_num_params
-from trainers.learning_rules.interface import Lanes, Shapes, Stateless
+from trainers.learning_rules.connections import Connections
+from trainers.learning_rules.interface import Lanes, Stateless
 from trainers.learning_rules.net import Net, Updates
 
 _PATHS = ("p_sigma", "pc")
+_LARGEST = 1e32
+"""The package refuses means and samples from here on."""
 
 
 class WeightPerturbation(Stateless):
@@ -92,7 +95,9 @@ class CmaEs(Stateless):
 
     keeps_float64 = True
 
-    def start_state(self, shapes: Shapes, generator: np.random.Generator) -> dict[str, Tensor]:
+    def start_state(
+        self, layers: Sequence[Connections], generator: np.random.Generator
+    ) -> dict[str, Tensor]:
         """Return the covariance, both evolution paths, the step size (0: not begun), and the count.
 
         The covariance is [n, n] for n parameters.
@@ -101,23 +106,31 @@ class CmaEs(Stateless):
             ConfigError: for a thousand parameters or more.
 
         """
-        n = sum(out * (inputs + 1) for out, inputs in shapes)
+        n = sum(layer.num_params() for layer in layers)
         check_num_params(self.config, n)
         state = {name: torch.zeros(n, dtype=torch.float64) for name in _PATHS}
         state["C"] = torch.eye(n, dtype=torch.float64)
         return {**state, **{k: torch.zeros(1, dtype=torch.float64) for k in ("sigma", "g")}}
 
     def updates(self, net: Net, x: Tensor, target: Tensor, lanes: Lanes) -> Updates:
-        """Ask every lane's strategy for a population, measure it, and tell it."""
+        """Ask every lane's strategy for a population, measure it, and tell it.
+
+        A lane whose weights left the package's range has a loss of infinity: it diverged.
+        """
         rows = torch.cat([p.flatten(1) for p in (*net.weights, *net.biases)], 1)  # [W, n]
         loss = net.forward(x, target).loss
         steps = torch.zeros_like(rows)
         for lane, seed in enumerate(lanes.integers()):
-            if not torch.isfinite(loss[lane]):
-                continue
             mean = rows[lane].double().cpu().numpy()
-            strategy = _resumed(mean, lanes, lane, seed)
+            state = {name: kept[lane].cpu().numpy() for name, kept in lanes.state.items()}
+            if not torch.isfinite(loss[lane]) or not _in_range(mean, *state.values()):
+                loss[lane] = torch.inf
+                continue
+            strategy = _resumed(mean, state, float(lanes.constants["noise"][lane]), seed)
             people = np.stack([strategy.ask() for _ in range(strategy.population_size)])
+            if not _in_range(people):
+                loss[lane] = torch.inf
+                continue
             crowd = _population(net, torch.from_numpy(people).to(rows))
             count = len(people)
             losses = _loss(crowd, x[lane].expand(count, -1, -1), target[lane].expand(count, -1, -1))
@@ -178,10 +191,16 @@ def _population(net: Net, rows: Tensor) -> Net:
     return replace(net, weights=parts[: net.num_layers], biases=parts[net.num_layers :])
 
 
-def _resumed(mean: np.ndarray, lanes: Lanes, lane: int, seed: int) -> cmaes.CMA:
+def _in_range(*arrays: np.ndarray) -> bool:
+    """Return whether the package takes these numbers; NaN is none that it takes."""
+    return all(bool((np.abs(values) < _LARGEST).all()) for values in arrays)
+
+
+def _resumed(
+    mean: np.ndarray, state: Mapping[str, np.ndarray], first_sigma: float, seed: int
+) -> cmaes.CMA:
     """Return the strategy where the lane left it; the package offers no public way back in."""
-    state = {name: rows[lane].cpu().numpy() for name, rows in lanes.state.items()}
-    sigma = float(state["sigma"][0]) or float(lanes.constants["noise"][lane])
+    sigma = float(state["sigma"][0]) or first_sigma
     strategy = cmaes.CMA(mean=mean, sigma=sigma, seed=seed, cov=state["C"].copy())
     strategy._p_sigma, strategy._pc = state["p_sigma"].copy(), state["pc"].copy()
     strategy._g = int(state["g"][0])

@@ -8,7 +8,6 @@ lecture, p. 32.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from trainers.learning_rules.interface import Lanes, Stateless
@@ -41,7 +40,7 @@ class PredictiveCoding(Stateless):
             deltas = [net.through(error, h[i + 1]) for i, error in enumerate(errors)]
             deltas.append(run.error)
             for i in range(1, last + 1):
-                down = torch.bmm(deltas[i], net.weights[i])
+                down = net.back(i, deltas[i])
                 activities[i] = activities[i] + rate * (errors[i - 1] - down)
         errors = [h[i] - activities[i] for i in range(1, last + 1)]
         return run, [*(net.through(e, h[i + 1]) for i, e in enumerate(errors)), run.error]
@@ -55,7 +54,7 @@ class PredictiveCoding(Stateless):
         errors, deltas = _local_errors(net, activities, target)
         for _ in range(self.config.num_sweeps):
             for i in range(1, last + 1):
-                down = torch.bmm(deltas[i], net.weights[i])
+                down = net.back(i, deltas[i])
                 activities[i] = activities[i] + rate * (errors[i - 1] - down)
             errors, deltas = _local_errors(net, activities, target)
         settled = Pass(activities, run.pre, run.prediction, run.error, run.row_losses)

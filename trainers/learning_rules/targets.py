@@ -5,7 +5,9 @@ scalability of biologically-motivated deep learning algorithms and architectures
 
 Each hidden layer gets a target t for its activity h and moves towards it: with the loss
 |h - t|^2 / 2 its delta is (h - t) * g'(z). Targets come down through learned inverse nets,
-t_l = h_l - inv(h_{l+1}) + inv(t_{l+1}), inv(u) = g(u V^T + c); they differ in where targets start:
+t_l = h_l - inv(h_{l+1}) + inv(t_{l+1}), inv(u) = g(u V + c). V runs over the layer's own
+connections: to a locally connected layer's fields, through a convolution's transpose. The rules
+differ in where targets start:
 
 - dtp: one gradient step at the last hidden layer, h - target_step * e W;
 - sdtp: the output's target is the label itself, through an inverse of the output layer as well;
@@ -17,15 +19,16 @@ With the transposed Jacobian as the inverse and target_step 1, dtp is backprop.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainers.learning_rule_config import LearningRuleConfig
-from trainers.learning_rules.interface import Lanes, Shapes, Stateless, xavier
-from trainers.learning_rules.net import Net, Pass, Updates, affine
+from trainers.learning_rules.connections import Connections
+from trainers.learning_rules.interface import Lanes, Stateless, xavier
+from trainers.learning_rules.net import Net, Pass, Updates
 
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
 Inverse = Callable[[int, Tensor], Tensor]
@@ -41,25 +44,38 @@ class TargetPropagation(Stateless):
         self._starts_at_label = config.kind != "dtp"
         self._num_auxiliary = config.num_auxiliary if config.kind == "ao_sdtp" else 0
 
-    def fixed(self, shapes: Shapes, generator: np.random.Generator) -> dict[str, Tensor]:
+    def fixed(
+        self, layers: Sequence[Connections], generator: np.random.Generator
+    ) -> dict[str, Tensor]:
         """Draw the auxiliary features' weights [auxiliary, units of the last hidden layer]."""
         if not self._num_auxiliary:
             return {}
-        return {"auxiliary": xavier((self._num_auxiliary, shapes[-1][1]), generator)}
+        auxiliary = Connections(layers[-1].num_inputs, self._num_auxiliary)
+        return {"auxiliary": xavier(auxiliary.weight_shape, auxiliary.fans, generator)}
 
-    def start_state(self, shapes: Shapes, generator: np.random.Generator) -> dict[str, Tensor]:
-        """Draw inverse nets V [in, out], c [in] and their Adam's moments."""
+    def start_state(
+        self, layers: Sequence[Connections], generator: np.random.Generator
+    ) -> dict[str, Tensor]:
+        """Draw inverse nets V (shaped as the weight), c [in] and their Adam's moments."""
         state: dict[str, Tensor] = {"updates": torch.zeros(1, 1, dtype=torch.float64)}
-        for layer in self._inverted(len(shapes)):
-            above, below = shapes[layer]
-            if layer == len(shapes) - 1:
-                above += self._num_auxiliary
-            state[f"V{layer}"] = xavier((below, above), generator)
-            state[f"c{layer}"] = torch.zeros(1, below, dtype=torch.float64)
-            for name in (f"V{layer}", f"c{layer}"):
+        for place in self._inverted(len(layers)):
+            layer = self._inverse_of(layers, place)
+            state[f"V{place}"] = xavier(layer.weight_shape, layer.fans, generator)
+            state[f"c{place}"] = torch.zeros(1, layer.num_inputs, dtype=torch.float64)
+            for name in (f"V{place}", f"c{place}"):
                 state[f"{name}.mean"] = torch.zeros_like(state[name])
                 state[f"{name}.square"] = torch.zeros_like(state[name])
         return state
+
+    def _inverse_of(self, layers: Sequence[Connections], place: int) -> Connections:
+        """Return the connections that a layer's inverse runs backwards.
+
+        They are the layer's own; the last layer's inverse sees the auxiliary features as well.
+        """
+        layer = layers[place]
+        if place == len(layers) - 1:
+            return Connections(layer.num_inputs, layer.num_units + self._num_auxiliary)
+        return layer
 
     def _inverted(self, num_layers: int) -> range:
         """Return the layers that have an inverse: not the first, whose target would be the data."""
@@ -69,7 +85,7 @@ class TargetPropagation(Stateless):
         """Return updates from today's inverse nets, then train those for a step."""
         run = net.forward(x, target)
         deltas = self.deltas(
-            net, run, target, lanes, lambda layer, u: _invert(net, layer, u, lanes)
+            net, run, target, lanes, lambda layer, u: self._invert(net, layer, u, lanes)
         )
         updates = net.updates_of(run, deltas)
         self._train_inverses(net, run, lanes)
@@ -85,7 +101,7 @@ class TargetPropagation(Stateless):
             z = self._auxiliary(net, h[last], lanes)
             step = inverse(last, _beside(target, z)) - inverse(last, _beside(run.prediction, z))
         else:
-            step = -lanes.constants["target_step"] * torch.bmm(run.error, net.weights[last])
+            step = -lanes.constants["target_step"] * net.back(last, run.error)
         deltas = [run.error]
         for layer in range(last, 0, -1):
             # step = target - activity of what goes into `layer`
@@ -115,17 +131,19 @@ class TargetPropagation(Stateless):
                 above = _beside(net.predict(z), self._auxiliary(net, noisy, lanes))
             else:
                 above = net.activate(z)
-            restored = _invert(net, layer, above, lanes)
+            restored = self._invert(net, layer, above, lanes)
             miss = restored - (clean if self._starts_at_label else noisy)
             delta = net.through(miss, restored)
-            _adam(lanes, f"V{layer}", torch.bmm(delta.transpose(1, 2), above) / clean.shape[1])
+            # The inverse carries `above` down, so its weight's update is that of a layer whose
+            # inputs are its outputs: delta takes the inputs' place.
+            gradient = self._inverse_of(net.layers, layer).weight_update(above, delta)
+            _adam(lanes, f"V{layer}", gradient)
             _adam(lanes, f"c{layer}", delta.mean(1, keepdim=True))
 
-
-def _invert(net: Net, layer: int, u: Tensor, lanes: Lanes) -> Tensor:
-    """Return g(u V^T + c), what the inverse net makes of a layer's activity."""
-    state = lanes.state
-    return net.activate(affine(u, state[f"V{layer}"], state[f"c{layer}"].squeeze(1)))
+    def _invert(self, net: Net, layer: int, u: Tensor, lanes: Lanes) -> Tensor:
+        """Return g(u V + c), what the inverse net makes of a layer's activity."""
+        down = self._inverse_of(net.layers, layer).back(u, lanes.state[f"V{layer}"])
+        return net.activate(down + lanes.state[f"c{layer}"])
 
 
 def _beside(outputs: Tensor, auxiliary: Tensor | None) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 
 
@@ -12,15 +14,20 @@ class WithAuxiliaryLoss(nn.Module):
     """[]; None in evaluation."""
 
 
-def take_auxiliary_loss(module: nn.Module) -> Tensor | None:
+def layers_with_auxiliary_loss(module: nn.Module) -> list[WithAuxiliaryLoss]:
+    """Return the module's layers that may leave a loss behind; going through all takes a while."""
+    return [part for part in module.modules() if isinstance(part, WithAuxiliaryLoss)]
+
+
+def take_auxiliary_loss(layers: Iterable[WithAuxiliaryLoss]) -> Tensor | None:
     """Return the sum of what the layers left behind in the last pass, and clear it.
 
     None where no layer left anything. It has to be taken within the pass that made it: under
     `torch.func.vmap` what is left behind is meaningless outside.
     """
     total: Tensor | None = None
-    for part in module.modules():
-        if isinstance(part, WithAuxiliaryLoss) and part.auxiliary_loss is not None:
-            total = part.auxiliary_loss if total is None else total + part.auxiliary_loss
-            part.auxiliary_loss = None
+    for layer in layers:
+        if layer.auxiliary_loss is not None:
+            total = layer.auxiliary_loss if total is None else total + layer.auxiliary_loss
+            layer.auxiliary_loss = None
     return total

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trainers.config import Activation
 from trainers.models.mlp import BatchNormPlace, hidden_block
-from trainers.models.spatial import check_halvings, halved, spatial_layers
+from trainers.models.spatial import check_halvings, check_kernel, halved, spatial_layers
 
 _TINY = 1e-8
 """Added to squared lengths, so that logarithms and slopes at length 0 are finite."""
@@ -104,6 +104,7 @@ class CapsuleNet(nn.Module):
     ) -> None:
         super().__init__()
         layers = spatial_layers("capsule", input_shape)
+        check_kernel(input_shape, kernel_size)
         check_halvings("capsule", input_shape, depth + 1, "lower `model.depth`")
         channels, sizes = input_shape[0], input_shape[1:]
 

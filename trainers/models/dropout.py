@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-MaskSource = Callable[[Tensor], Tensor]
-"""Takes activations and returns multipliers of the same shape: 0, or 1 / (1 - p)."""
+MaskSource = Callable[[Tensor], Tensor | None]
+"""Takes activations and returns multipliers of the same shape, 0 or 1 / (1 - p); None keeps all."""
 
 
 class LaneDropout(nn.Module):
@@ -30,7 +30,8 @@ class LaneDropout(nn.Module):
         if not self.training:
             return x
         if self.mask_source is not None:
-            return x * self.mask_source(x)
+            mask = self.mask_source(x)
+            return x if mask is None else x * mask
         return nn.functional.dropout(x, self.p, training=True)
 
     def extra_repr(self) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trainers.config import Activation
 from trainers.models.mlp import BatchNormPlace, hidden_block
-from trainers.models.spatial import check_halvings, halved, spatial_layers
+from trainers.models.spatial import check_halvings, check_kernel, halved, spatial_layers
 
 
 class Patches(nn.Module):
@@ -56,6 +56,7 @@ class LocallyConnected(nn.Module):
         super().__init__()
         self.out_sizes = tuple(-(-size // stride) for size in sizes)
         self.out_channels = out_channels
+        self.kernel_size = kernel_size
         self.patches = Patches(kernel_size, stride, len(sizes))
         fan_in = in_channels * kernel_size ** len(sizes)
         self.weight_fans = (fan_in, out_channels * kernel_size ** len(sizes))
@@ -103,7 +104,9 @@ class LocalNet(nn.Module):
         head_width: int = 0,
     ) -> None:
         super().__init__()
+        self.input_shape = tuple(input_shape)
         layers = spatial_layers("local", input_shape)
+        check_kernel(input_shape, kernel_size)
         check_halvings("local", input_shape, depth, "lower `model.depth`")
         channels, sizes = input_shape[0], input_shape[1:]
         self.layers = nn.ModuleList()

@@ -6,6 +6,7 @@ gradients are one product over all steps (backpropagation through time; Werbos, 
 
 Shapes: `*` lanes or nothing, T steps, B rows, D width, G gates. `drive` [*, T, B, G D] is what the
 inputs contribute to the gates; `weight` [*, G D, D] and `bias` [*, G D] are the recurrent ones.
+The LSTM, whose inputs and states share a product, is in `lstm`.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from trainers.activations import activate
 from trainers.config import Activation
 
 aten = torch.ops.aten
-Forward = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]
-"""(drive, weight, bias) -> (states [*, T, B, D], kept [*, T, B, ...] of each step, ...)."""
-Backward = Callable[..., tuple[Tensor, Tensor]]
-"""(slopes of the states, states, kept..., weight) -> slopes of (drive, what the weight adds)."""
+Forward = Callable[..., tuple[Tensor, ...]]
+"""(rows, weights...) -> (states [*, T, B, D], kept [*, ...], ...); rows are drive, or inputs."""
+Backward = Callable[[Tensor, Sequence[Tensor], Tensor, Sequence[Tensor], bool], tuple[Tensor, ...]]
+"""(slopes of the states, weights, states, kept, whether the rows' slopes are wanted) -> slopes of
+each weight, then of the rows where they are wanted."""
 
 
 def _with_product(base: Tensor, h: Tensor, weight: Tensor) -> Tensor:
@@ -75,15 +77,21 @@ def rnn_forward(
 
 
 def rnn_backward(
-    activation: Activation, slopes: Tensor, states: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the slopes of drive, twice: the weight's part enters the same sum."""
+    activation: Activation,
+    slopes: Tensor,
+    weights: Sequence[Tensor],
+    states: Tensor,
+    _kept: Sequence[Tensor],
+    of_rows: bool,
+) -> tuple[Tensor, ...]:
+    """Return the slopes of weight, bias and drive."""
+    weight = weights[0]
     of_drive = _derivative_by_output(activation, states)
     carried = _start(states, weight.shape[-1])
     for slope, inside in _backwards(_steps(slopes), _steps(of_drive)):
         inside.mul_(carried.add_(slope))
         carried = inside @ weight
-    return of_drive, of_drive
+    return _slopes(of_drive, of_drive, states, of_rows)
 
 
 def _derivative_by_output(activation: Activation, states: Tensor) -> Tensor:
@@ -119,15 +127,20 @@ def gru_forward(drive: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ..
 
 
 def gru_backward(
-    slopes: Tensor, states: Tensor, gates: Tensor, fed_back: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the slopes of drive and of W h + b, [*, T, B, 3 D] each."""
+    slopes: Tensor,
+    weights: Sequence[Tensor],
+    states: Tensor,
+    kept: Sequence[Tensor],
+    of_rows: bool,
+) -> tuple[Tensor, ...]:
+    """Return the slopes of weight, bias and drive."""
+    (weight, _), (gates, fed_back) = weights, kept
     width = weight.shape[-1]
     carried = _start(states, width)
     before = [carried.clone(), *_steps(states)[:-1]]
     of_drive, of_product = torch.empty_like(gates), torch.empty_like(gates)
-    kept = (_steps(part) for part in (slopes, gates, fed_back, of_drive, of_product))
-    for h, slope, gate, fed, into, into_product in _backwards(before, *kept):
+    each_step = (_steps(part) for part in (slopes, gates, fed_back, of_drive, of_product))
+    for h, slope, gate, fed, into, into_product in _backwards(before, *each_step):
         reset, update, candidate = gate.chunk(3, -1)
         of_switches, of_candidate = into[..., : 2 * width], into[..., 2 * width :]
         dh = carried.add_(slope)
@@ -139,62 +152,15 @@ def gru_backward(
         into_product.copy_(into)
         into_product[..., 2 * width :].mul_(reset)
         carried = _with_product(passed, into_product, weight.mT)
-    return of_drive, of_product
-
-
-# --- lstm: c = f c + i g, h = o tanh(c) ----------------------------------------------------------
-
-
-def lstm_forward(drive: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-    """Return (states, gates i f g o [*, T, B, 4 D], memories c, shown tanh(c))."""
-    width = weight.shape[-1]
-    h = memory = _start(drive, width)
-    gates = drive + bias[..., None, None, :]
-    states, memories, shown = (_room(drive, width) for _ in range(3))
-    each_step = (_steps(part) for part in (gates, states, memories, shown))
-    for own, state, remembered, visible in zip(*each_step, strict=True):
-        raw = _with_product(own, h, weight)
-        take, forget, candidate, show = own.chunk(4, -1)
-        torch.sigmoid(raw, out=own)
-        torch.tanh(raw[..., 2 * width : 3 * width], out=candidate)
-        memory = torch.mul(forget, memory, out=remembered).addcmul_(take, candidate)
-        h = torch.mul(show, torch.tanh(memory, out=visible), out=state)
-    return states, gates, memories, shown
-
-
-def lstm_backward(
-    slopes: Tensor, states: Tensor, gates: Tensor, memories: Tensor, shown: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the slopes of drive, twice: the weight's part enters the same sum."""
-    width = weight.shape[-1]
-    carried, of_memory = _start(states, width), _start(states, width)
-    before = [carried.clone(), *_steps(memories)[:-1]]
-    of_drive = torch.empty_like(gates)
-    kept = (_steps(part) for part in (slopes, gates, shown, of_drive))
-    for memory, slope, gate, visible, inside in _backwards(before, *kept):
-        take, forget, candidate, show = gate.chunk(4, -1)
-        of_take, of_forget, of_candidate, of_show = inside.chunk(4, -1)
-        dh = carried.add_(slope)
-        of_memory.add_(aten.tanh_backward(dh * show, visible))
-        torch.mul(of_memory, candidate, out=of_take)
-        torch.mul(of_memory, memory, out=of_forget)
-        switches = inside[..., : 2 * width]
-        switches.copy_(aten.sigmoid_backward(switches, gate[..., : 2 * width]))
-        of_candidate.copy_(aten.tanh_backward(of_memory * take, candidate))
-        of_show.copy_(aten.sigmoid_backward(dh * visible, show))
-        of_memory.mul_(forget)
-        carried = inside @ weight
-    return of_drive, of_drive
+    return _slopes(of_drive, of_product, states, of_rows)
 
 
 # --- one operation for autograd and vmap ---------------------------------------------------------
 
 
-def recur(
-    forward: Forward, backward: Backward, drive: Tensor, weight: Tensor, bias: Tensor
-) -> Tensor:
-    """Return the states [T, B, D] after every step, differentiable in all three tensors."""
-    outputs = _Recur.apply(forward, backward, drive, weight, bias)  # type: ignore[no-untyped-call]
+def recur(forward: Forward, backward: Backward, rows: Tensor, *weights: Tensor) -> Tensor:
+    """Return the states [T, B, D] after every step, differentiable in all tensors."""
+    outputs = _Recur.apply(forward, backward, rows, *weights)  # type: ignore[no-untyped-call]
     states: Tensor = outputs[0]
     return states
 
@@ -204,20 +170,23 @@ class _Recur(Function):
 
     @staticmethod
     def forward(
-        forward: Forward, backward: Backward, drive: Tensor, weight: Tensor, bias: Tensor
+        forward: Forward, backward: Backward, rows: Tensor, *weights: Tensor
     ) -> tuple[Tensor, ...]:
-        return forward(drive, weight, bias)
+        return forward(rows, *weights)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        _, ctx.backward_of, _, weight, _ = inputs
+        _, ctx.backward_of, _, *weights = inputs
+        ctx.num_weights = len(weights)
         ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(weight, *output)
+        ctx.save_for_backward(*weights, *output)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        found = _RecurBackward.apply(ctx.backward_of, slopes[0], *ctx.saved_tensors)  # type: ignore[no-untyped-call]
-        return None, None, *found
+        of_rows = ctx.needs_input_grad[2]
+        settings = (ctx.backward_of, ctx.num_weights, of_rows)
+        found = list(_RecurBackward.apply(*settings, slopes[0], *ctx.saved_tensors))  # type: ignore[no-untyped-call]
+        return None, None, found.pop() if of_rows else None, *found
 
     @staticmethod
     def vmap(
@@ -233,14 +202,10 @@ class _RecurBackward(Function):
 
     @staticmethod
     def forward(
-        backward: Backward, slopes: Tensor, weight: Tensor, states: Tensor, *kept: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        of_drive, of_product = backward(slopes, states, *kept, weight)
-        # The state before the first step is zero, so that step says nothing of the weight.
-        num_steps = states.shape[-3] - 1
-        later = of_product.narrow(-3, 1, num_steps).flatten(-3, -2)  # [*, (T - 1) B, G D]
-        of_weight = later.mT @ states.narrow(-3, 0, num_steps).flatten(-3, -2)
-        return of_drive, of_weight, of_product.sum((-3, -2))
+        backward: Backward, num_weights: int, of_rows: bool, slopes: Tensor, *saved: Tensor
+    ) -> tuple[Tensor, ...]:
+        weights, (states, *kept) = saved[:num_weights], saved[num_weights:]
+        return backward(slopes, weights, states, kept, of_rows)
 
     @staticmethod
     def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Any) -> None:
@@ -250,9 +215,22 @@ class _RecurBackward(Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], *inputs: Any
     ) -> tuple[tuple[Tensor, ...], int]:
-        backward, *tensors = inputs
-        stacked = _lanes_first(info.batch_size, in_dims[1:], tensors)
-        return _RecurBackward.apply(backward, *stacked), 0  # type: ignore[no-untyped-call]
+        stacked = _lanes_first(info.batch_size, in_dims[3:], inputs[3:])
+        return _RecurBackward.apply(*inputs[:3], *stacked), 0  # type: ignore[no-untyped-call]
+
+
+def _slopes(
+    of_drive: Tensor, of_product: Tensor, states: Tensor, of_rows: bool
+) -> tuple[Tensor, ...]:
+    """Return the slopes of weight, bias, and drive where it is wanted.
+
+    The state before the first step is zero, so that step says nothing of the weight.
+    """
+    num_steps = states.shape[-3] - 1
+    later = of_product.narrow(-3, 1, num_steps).flatten(-3, -2)  # [*, (T - 1) B, G D]
+    of_weight = later.mT @ states.narrow(-3, 0, num_steps).flatten(-3, -2)
+    of_bias = of_product.sum((-3, -2))
+    return (of_weight, of_bias, of_drive) if of_rows else (of_weight, of_bias)
 
 
 def _lanes_first(

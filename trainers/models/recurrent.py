@@ -11,18 +11,20 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from trainers.config import Activation
 from trainers.errors import ConfigError
 from trainers.models.dropout import LaneDropout
+from trainers.models.lstm import lstm
 from trainers.models.recurrence import (
     Backward,
     Forward,
     gru_backward,
     gru_forward,
-    lstm_backward,
-    lstm_forward,
     recur,
     rnn_backward,
     rnn_forward,
@@ -47,21 +49,78 @@ class RecurrentLayer(nn.Module):
         super().__init__()
         self.input = nn.Linear(num_inputs, GATES[cell] * width)
         self.recurrent = nn.Linear(width, GATES[cell] * width)
-        self._forward: Forward
-        self._backward: Backward
-        if cell == "rnn":
-            self._forward = partial(rnn_forward, activation)
-            self._backward = partial(rnn_backward, activation)
-        elif cell == "gru":
-            self._forward, self._backward = gru_forward, gru_backward
-        else:
-            self._forward, self._backward = lstm_forward, lstm_backward
+        self.steps: LstmSteps | DrivenSteps
+        self.steps = LstmSteps() if cell == "lstm" else DrivenSteps(cell, activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the states after every step, [B, T, D], for x [B, T, F]."""
-        drive: Tensor = self.input(x.transpose(0, 1))  # all steps in one product, [T, B, G * D]
-        weight, bias = self.recurrent.weight.to(drive.dtype), self.recurrent.bias.to(drive.dtype)
-        return recur(self._forward, self._backward, drive, weight, bias).transpose(0, 1)
+        states: Tensor = self.steps(x.transpose(0, 1), self.input, self.recurrent)
+        return states.transpose(0, 1)
+
+
+class DrivenSteps(nn.Module):
+    """The steps of an rnn or a gru: what the inputs contribute is one product for all of them."""
+
+    def __init__(self, cell: CellKind, activation: Activation) -> None:
+        super().__init__()
+        self._forward: Forward = gru_forward
+        self._backward: Backward = gru_backward
+        if cell == "rnn":
+            self._forward = partial(rnn_forward, activation)
+            self._backward = partial(rnn_backward, activation)
+
+    def forward(self, x: Tensor, from_input: nn.Linear, from_state: nn.Linear) -> Tensor:
+        """Return the states [T, B, D] for x [T, B, F]."""
+        drive: Tensor = from_input(x)  # [T, B, G D]
+        weight, bias = from_state.weight.to(drive.dtype), from_state.bias.to(drive.dtype)
+        return recur(self._forward, self._backward, drive, weight, bias)
+
+
+class LstmSteps(nn.Module):
+    """The steps of an lstm: by torch's own kernel where there is one for a single net, else ours.
+
+    It is a module because what modules put out is what a pack's memory is estimated by.
+    """
+
+    def forward(self, x: Tensor, from_input: nn.Linear, from_state: nn.Linear) -> Tensor:
+        """Return the states [T, B, D] for x [T, B, F]."""
+        weights = [from_input.weight, from_state.weight, from_input.bias, from_state.bias]
+        if _has_a_kernel(x, from_input.weight):
+            start = x.new_zeros(1, x.shape[1], from_state.in_features)
+            states: Tensor = torch.lstm(
+                x,
+                [start, start],
+                weights,
+                has_biases=True,
+                num_layers=1,
+                dropout=0.0,
+                train=self.training,
+                bidirectional=False,
+                batch_first=False,
+            )[0]
+            return states
+        device = x.device.type
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+            x, weights = x.to(dtype), [weight.to(dtype) for weight in weights]
+        return lstm(x, weights[0], weights[1], weights[2] + weights[3])
+
+
+def _has_a_kernel(x: Tensor, weight: Tensor) -> bool:
+    """Say whether torch runs all steps of an LSTM on x as one oneDNN call, forward and backward.
+
+    It does for one net in float32 on a CPU. Under `torch.func` its kernel raises or crawls, and
+    whoever watches operations, as torch's FLOP counter does, would see no products in it.
+    """
+    return (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and torch._C._get_mkldnn_enabled()
+        and torch._C._has_mkldnn
+        and not torch.is_autocast_enabled("cpu")
+        and _get_current_dispatch_mode() is None
+        and not any(map(is_functorch_wrapped_tensor, (x, weight)))
+    )
 
 
 class Recurrent(nn.Module):

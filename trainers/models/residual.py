@@ -3,6 +3,8 @@
 He et al. (2015), section 4.2, for images: three stages of width, 2 width and 4 width channels;
 the lecture's p. 35 shows what the skip connections do to the loss landscape. Zhang, Dauphin & Ma,
 "Fixup initialization" (ICLR 2019), for depth without normalisation (lecture, p. 58).
+The paper trains Fixup's scalars at a tenth of the learning rate; here they have the rate of all
+parameters.
 """
 
 from __future__ import annotations

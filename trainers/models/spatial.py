@@ -39,6 +39,22 @@ def spatial_layers(kind: str, input_shape: tuple[int, ...]) -> SpatialLayers:
     return SIGNAL if len(input_shape) == 2 else IMAGE
 
 
+def check_kernel(input_shape: tuple[int, ...], kernel_size: int) -> None:
+    """Raise ConfigError where a receptive field is longer than the input: the rest sees padding.
+
+    Args:
+        input_shape: (channels, *sizes).
+        kernel_size: side of the receptive field, odd.
+
+    """
+    smallest = min(input_shape[1:])
+    if kernel_size > smallest:
+        raise ConfigError(
+            f"`model.kernel_size` must be <= the inputs' smallest side, {smallest} of shape "
+            f"{input_shape}, but got {kernel_size}; try {smallest - (smallest + 1) % 2}"
+        )
+
+
 def halved(sizes: tuple[int, ...]) -> tuple[int, ...]:
     """Return the sizes after a layer of stride 2 that pads its input: rounded up."""
     return tuple(-(-size // 2) for size in sizes)

@@ -57,6 +57,9 @@ def orders(settings: Complexity) -> Findings:
         f"n^2 / n^3 at n = {settings.n}, %": 100 / n,
         f"finite differences, forward passes at n = {settings.n}": n**2,
     }
+    for one in axes[0]:
+        one.set_xticks(settings.sizes, [str(size) for size in settings.sizes])
+        one.minorticks_off()
     label(axes[0, 0], "operations counted", "units per layer n", "FLOPs")
     label(axes[0, 1], "time measured", "units per layer n", "seconds")
     return Findings(table=table, measures=measures, figure=figure)

@@ -36,6 +36,10 @@ def comparison(runs: Sequence[SearchRun]) -> Findings:
         if COSINE in curve and curve[COSINE].notna().any():
             axes[0, 2].plot(curve["epoch"], curve[COSINE], label=rule, **style)
             measures[f"cosine with backprop at the end, {rule}"] = float(curve[COSINE].iloc[-1])
+            layers = [name for name in map(str, curve) if name.startswith(f"{COSINE}_")]
+            measures[f"of the hidden layers one by one, {rule}"] = " ".join(
+                f"{value:.2f}" for value in curve[layers].iloc[-1]
+            )
         rows.append(curve.assign(rule=rule, lr_searched=rate))
     axes[0, 0].invert_yaxis()
     label(axes[0, 0], "validation error, best of the rates", "error", "", legend=False)
@@ -43,5 +47,6 @@ def comparison(runs: Sequence[SearchRun]) -> Findings:
     label(axes[0, 2], "hidden layers' update against the gradient", "epoch", "cosine", legend=False)
     columns = ["rule", "lr_searched", "epoch", "train_loss", "val_loss", "val_error", COSINE]
     table = pd.concat(rows)
+    columns += sorted(name for name in map(str, table) if name.startswith(f"{COSINE}_"))
     kept = [name for name in columns if name in table]
     return Findings(table=table[kept], measures=measures, figure=figure)

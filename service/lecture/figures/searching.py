@@ -67,6 +67,8 @@ def seven_steps(runs: Sequence[SearchRun]) -> Findings:
         )
         axes[0, 0].set_xscale("log")
         axes[0, 0].set_yscale("log")
+        # What diverged stands at the upper edge instead of squeezing the others together.
+        axes[0, 0].set_ylim(top=30 * float(swept["last_loss"].median()))
     label(axes[0, 0], "step 3: sweep of rates", "learning rate", "training loss", legend=False)
     for number, trials in run.trials.groupby("round"):
         axes[0, 1].plot(_column(trials, run, "optimizer.lr"), trials["val_error"], "o",

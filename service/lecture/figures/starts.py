@@ -43,13 +43,13 @@ def boundaries(runs: Sequence[SearchRun]) -> Findings:
             f"a boundary is drawn over two inputs, but `{data.name}` has rows of shape "
             f"{data.input_shape}; use data.name=moons"
         )
-    modules = run.modules()
+    modules = dict(zip(run.trials["trial_id"], run.modules(), strict=True))
     figure, axes = new_figure(1, len(modules), height=3.2)
     figure.set_size_inches(3.2 * len(modules), 3.2)
     rows, measures = [], dict[str, float | str]()
     grid = torch.cartesian_prod(*(torch.linspace(-2.5, 2.5, 101),) * 2)
-    names = [kind for (kind,), _ in run.by(KIND)]
-    for place, (name, module) in enumerate(zip(names, modules, strict=True)):
+    for place, ((name,), curve) in enumerate(run.by(KIND)):
+        module = modules[curve["trial_id"].iloc[0]]
         with torch.no_grad():
             chance = torch.softmax(module(grid), dim=1)[:, 1]
             right = (module(data.x_val).argmax(1) == data.y_val).double().mean()

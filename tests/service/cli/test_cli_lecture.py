@@ -31,6 +31,8 @@ def test_the_errata_say_page_printed_right_and_test(tmp_path):
     assert found[0]["pages"] == [43]
     assert "1 - β1^t" in found[0]["right"]
     assert any("test_adam_as_printed_freezes" in test for test in found[0]["tests"])
+    assert all(erratum["tests"] for erratum in found)
+    assert "…" not in isoflop("errata", cwd=tmp_path).stdout
 
 
 def test_a_page_is_made_and_says_where_it_lies(tmp_path):
@@ -48,6 +50,8 @@ def test_bad_input_is_refused_with_what_would_work(tmp_path):
         (("run",), "name one page"),
         (("run", "p60", "--all"), "name one page"),
         (("run", "--all", "--set", "a=1"), "changes one page"),
+        (("run", "p60", "--long"), "p60 has none"),
+        (("run", "p34", "--long", "--set", "a=1"), "leave out --set"),
         (("run", "p1"), "carried as text"),
         (("run", "p99"), "p1 to p68"),
         (("run", "p60", "--set", "optimizer.lr=-1"), "greater than 0"),

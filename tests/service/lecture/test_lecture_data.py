@@ -48,6 +48,8 @@ def test_what_a_page_runs_exists_and_its_specs_are_valid():
     for page in running:
         assert callable(resolve(page.draw or page.demo or ""))
         assert 0 < page.minutes < 2
+        for column in ("lecture", "published", "ours"):
+            assert any(getattr(claim, column) for claim in page.claims), (page.name, column)
         for name in page.specs:
             assert SearchSpec.from_yaml(FOLDER / name).plan()
     assert sum(page.minutes for page in running) < 40
@@ -74,7 +76,7 @@ def test_all_42_errata_are_there_and_the_tests_that_show_them_exist():
     for erratum in errata():
         assert erratum.pages
         assert all(1 <= page <= 68 for page in erratum.pages)
-        assert erratum.tests or erratum.source
+        assert erratum.tests
         assert not missing(erratum.tests), erratum.number
 
 

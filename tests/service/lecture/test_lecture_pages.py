@@ -8,11 +8,15 @@ import time
 import pandas as pd
 import pytest
 
+from service.lecture import running
 from service.lecture.book import BOOK_NAME, run_book
+from service.lecture.demos import losses
+from service.lecture.figures import landscapes
 from service.lecture.figures.rates import regime
+from service.lecture.findings import Findings
 from service.lecture.pages import page_of, pages
 from service.lecture.rendering import write_page
-from service.lecture.running import comparison, run_page
+from service.lecture.running import _prepared, comparison, run_page
 from trainers.errors import ConfigError
 
 PNG = b"\x89PNG"
@@ -125,7 +129,11 @@ def test_zeros_stay_at_guessing_and_he_learns(run):
     assert float(measures["final cost, too_small"]) > float(measures["final cost, he"])
     boundaries = run("p56")
     assert boundaries.default.reused
-    assert float(boundaries.default.findings.measures["spread of predicted chances, zeros"]) < 1e-3
+    found = boundaries.default.findings.measures
+    assert float(found["spread of predicted chances, zeros"]) < 1e-3
+    for kind in ("zeros", "too_small", "too_large", "he"):
+        name = f"validation accuracy, {kind}"
+        assert found[name] == pytest.approx(measures[name])
 
 
 def test_a_grid_tests_three_rates_and_random_search_nine(run):
@@ -135,7 +143,94 @@ def test_a_grid_tests_three_rates_and_random_search_nine(run):
     assert measures["best validation error, random"] < measures["best validation error, grid"]
 
 
-def test_a_book_needs_nothing_beside_it(tmp_path):
+@pytest.fixture
+def once(monkeypatch):
+    """Run demos once, whatever the meter sees of them."""
+    monkeypatch.setattr(running, "METERED_FOR_S", 1e-9)
+
+
+def test_of_a_page_with_two_parts_only_what_is_changed_runs_again(out, once):
+    page = page_of("p57").model_copy(
+        update={
+            "demo": "service.lecture.demos.tickets:tickets",
+            "settings": {"rounds": 1, "epochs": 2, "seeds": 1},
+        }
+    )
+    outcome = run_page(page, out, ["rounds=2"])
+    assert outcome.yours is not None
+    both, changed = outcome.default.findings, outcome.yours.findings
+    assert {"final cost, he", "validation error, dense"} <= set(both.measures)
+    assert "final cost, he" not in changed.measures
+    assert (both.also["tickets"].table["round"].max(), changed.table["round"].max()) == (1, 2)
+    assert write_page(outcome, out).read_text().count("data:image/png") == 3
+    for name in ("p57", "p57-tickets", "p57-yours"):
+        assert (out / f"{name}.png").read_bytes().startswith(PNG)
+    with pytest.raises(ConfigError, match="did you mean `rounds`"):
+        run_page(page, out, ["round=2"])
+    with pytest.raises(ConfigError, match="did you mean `kind`"):
+        run_page(page, out, ["init.kin=he"])
+
+
+def test_a_demo_is_repeated_until_the_meter_has_seen_it(tmp_path, monkeypatch):
+    times, chain = [], losses.chain
+
+    def counted(settings: losses.Chain) -> Findings:
+        times.append(1)
+        return chain(settings)
+
+    monkeypatch.setattr(losses, "chain", counted)
+    monkeypatch.setattr(running, "METERED_FOR_S", 0.2)
+    variant = run_page(page_of("p20"), tmp_path).default
+    assert variant.seconds * len(times) >= 0.2  # the time is that of one, the sum of all
+
+
+def test_surfaces_and_the_line_between_solutions_are_drawn_for_each_net(monkeypatch, out):
+    monkeypatch.setattr(landscapes, "SIZE", 5)
+    monkeypatch.setattr(landscapes, "NUM_DIRECTIONS", 1)
+    changes = ("train.epochs=2", "data.num_train=100", "space.model.depth=[1]")
+    findings = _prepared(page_of("p35"), changes, out, None)().findings
+    assert dict(findings.table.value_counts("net")) == {
+        "4 layers, skip": 25, "4 layers, no skip": 25
+    }  # fmt: skip
+    for net in ("4 layers, skip", "4 layers, no skip"):
+        centre = findings.table.query("net == @net and alpha == 0 and beta == 0")["loss"].item()
+        line = findings.also["line"].table.query("net == @net")["loss"]
+        assert line.iloc[0] == pytest.approx(centre, rel=1e-5)
+        assert findings.measures[f"training loss at the centre, {net}"] == centre
+        for name in (*landscapes.NAMES.values(), "loss barrier between two seeds"):
+            assert float(findings.measures[f"{name}, {net}"]) >= 0
+
+
+@pytest.mark.long
+def test_without_skips_a_deep_net_stands_on_rougher_ground(run):
+    measures = {name: float(value) for name, value in run("p35").default.findings.measures.items()}
+
+    def of(score: str, layers: int, skip: str) -> float:
+        return measures[f"{score}, {layers} layers, {skip}"]
+
+    curved, low = "share of negative curvature", "share of low loss"
+    assert of(curved, 18, "no skip") > 3 * of(curved, 18, "skip")
+    assert of(low, 18, "no skip") < of(low, 18, "skip") / 2
+    assert abs(of(curved, 6, "no skip") - of(curved, 6, "skip")) < 0.05
+    assert of("validation error", 18, "no skip") > of("validation error", 18, "skip")
+
+
+@pytest.mark.long
+def test_tickets_are_better_and_faster_than_their_controls(run):
+    measures = run("p58").default.findings.measures
+    for share in ("13.5%", "3.6%"):
+        error, epoch = (
+            {
+                arm: float(measures[f"{what}, {arm}, nearest to {share} left"])
+                for arm in ("ticket", "reinitialised", "random_mask")
+            }
+            for what in ("validation error", "epoch of lowest validation loss")
+        )
+        assert error["ticket"] < min(error["reinitialised"], error["random_mask"])
+        assert epoch["ticket"] < min(epoch["reinitialised"], epoch["random_mask"])
+
+
+def test_a_book_needs_nothing_beside_it(tmp_path, once):
     book = run_book(tmp_path, chosen=[page_of("p12"), page_of("p65")])
     text = book.read_text()
     assert book.name == BOOK_NAME

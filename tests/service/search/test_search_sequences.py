@@ -83,6 +83,9 @@ def test_step_1_knows_what_knowing_nothing_of_a_byte_costs():
         ({"objectives": {"val_bits_per_byte": "minimize"}}, "does not exist for classification"),
         ({"model": {"kind": "transformer", "width": 9, "heads": 2}}, "must divide `model.width`"),
         ({"model": {"kind": "moe", "top_k": 9}}, "`model.top_k` must be <="),
+        ({"model": {"kind": "capsule", "kernel_size": 41}}, "`model.kernel_size` must be <= .* 40"),
+        ({"model": {"kind": "lstm", "activation": "elu"}}, "`model.activation` belongs to"),
+        ({"init": {"kind": "fixup"}}, "^`init.kind: fixup` .* needs skip connections"),
         ({"data": "stdlib-bytes", "model": {"kind": "mlp"}}, "needs `model.language_model: true`"),
     ],
 )

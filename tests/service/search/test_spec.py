@@ -10,7 +10,11 @@ from service.search.spec import RoundSpec, SearchSpec
 from trainers.config import TrialConfig
 from trainers.errors import ConfigError
 
-READY_MADE = sorted((Path(__file__).parents[3] / "search_spaces").glob("*.yaml"))
+READY_MADE = [
+    path
+    for path in sorted((Path(__file__).parents[3] / "search_spaces").glob("*.yaml"))
+    if not path.stem.startswith("study-")
+]
 
 FULL = """
 kind: search

@@ -160,10 +160,9 @@ def test_hidden_targets_are_the_activities_where_the_label_is_what_came_out(kind
     net, x, _, lanes = stacked(model)
     config = LearningRuleConfig(kind=kind, num_auxiliary=5)
     rule = TargetPropagation(config)
-    shapes = [(w.shape[1], w.shape[2]) for w in net.weights]
     generator = np.random.default_rng(0)
-    lanes.fixed = {k: v[None] for k, v in rule.fixed(shapes, generator).items()}
-    lanes.state = {k: v[None] for k, v in rule.start_state(shapes, generator).items()}
+    lanes.fixed = {k: v[None] for k, v in rule.fixed(net.layers, generator).items()}
+    lanes.state = {k: v[None] for k, v in rule.start_state(net.layers, generator).items()}
     lanes.generators = [generator]
     lanes.constants = constants_of([config], x)
     found = rule.updates(net, x, net.predict(net.outputs(x)), lanes)
@@ -176,18 +175,15 @@ def test_inverse_nets_learn_to_restore_activities(kind):
     net, x, target, lanes = stacked(mlp(width=5))
     config = LearningRuleConfig(kind=kind, noise_std=0.1, inverse_lr=1e-2, num_auxiliary=20)
     rule = TargetPropagation(config)
-    shapes = [(w.shape[1], w.shape[2]) for w in net.weights]
     generator = np.random.default_rng(0)
-    lanes.fixed = {k: v[None] for k, v in rule.fixed(shapes, generator).items()}
-    lanes.state = {k: v[None] for k, v in rule.start_state(shapes, generator).items()}
+    lanes.fixed = {k: v[None] for k, v in rule.fixed(net.layers, generator).items()}
+    lanes.state = {k: v[None] for k, v in rule.start_state(net.layers, generator).items()}
     lanes.generators = [generator]
     lanes.constants = constants_of([config], x)
     h = net.forward(x, target).inputs
 
     def miss() -> float:
-        restored = net.activate(
-            torch.bmm(h[3], lanes.state["V2"].transpose(1, 2)) + lanes.state["c2"]
-        )
+        restored = net.activate(torch.bmm(h[3], lanes.state["V2"]) + lanes.state["c2"])
         return float((restored - h[2]).square().mean())
 
     before = miss()

@@ -120,7 +120,8 @@ def test_the_rule_written_out_trains_as_the_kernels_do(digits: Dataset) -> None:
     rows, _ = run(written_out, digits, fuse_width=4)
     expected, _ = run(kernels, digits, fuse_width=4)
     for key, row in rows.items():
-        assert row.metrics["cos_backprop"] == pytest.approx(1, abs=1e-12)
+        for cosine in ("cos_backprop", "cos_backprop_1", "cos_backprop_2"):
+            assert row.metrics[cosine] == pytest.approx(1, abs=1e-12)
         for name, value in expected[key].metrics.items():
             np.testing.assert_allclose(row.metrics[name], value, rtol=1e-8, err_msg=name)
 
@@ -154,6 +155,22 @@ def test_in_resting_epochs_the_optimizer_counts_no_update(digits: Dataset) -> No
         assert float(moved[moved > 0].median()) == pytest.approx(
             trial.config.optimizer.lr, rel=1e-3
         )
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_strategy_beyond_the_librarys_range_diverges_alone(
+    precision: str, digits: Dataset
+) -> None:
+    """The package refuses means of 1e32 and more; tanh keeps the loss finite far beyond."""
+    trials = varied("cma_es", {"train.precision": precision}, count=2)
+    _, states = run(trials, digits, fuse_width=2, stop_epoch=1)
+    rows, expected = run(trials[1:], digits, fuse_width=1, start=states[1:])
+    # Hidden units of the first weights are +-1 then, and the readout's are left alone.
+    states[0].tensors["params"][:64].fill_(1e33)
+    found, after = run(trials, digits, fuse_width=2, start=states)
+    assert found[0, 2].status == "diverged"
+    assert torch.equal(after[1].tensors["params"], expected[0].tensors["params"])
+    assert_same({key: row for key, row in found.items() if key[0] == 1}, rows)
 
 
 def test_numbers_are_learned_too() -> None:
@@ -193,7 +210,7 @@ def test_a_plan_says_that_the_rule_is_written_out(digits: Dataset) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"model.kind": "cnn"}, "use `model.kind: mlp`"),
+        ({"model.kind": "cnn"}, "use `model.kind: local`"),
         ({"model.depth": 0}, "depth of at least 1"),
         ({"model.dropout": 0.5}, "`model.dropout` 0.5"),
         ({"model.batch_norm": "before"}, "normalisation"),

@@ -13,7 +13,7 @@ from trainers.learning_rule_config import LearningRuleConfig
 from trainers.learning_rules import Lanes, Net, make_rule
 from trainers.learning_rules.credit import Backprop
 from trainers.learning_rules.hebbian import Hebbian
-from trainers.learning_rules.making import constants_of, shapes_of
+from trainers.learning_rules.making import constants_of
 from trainers.learning_rules.perturbing import centred_ranks
 from trainers.models import Mlp
 
@@ -142,7 +142,7 @@ def test_cma_es_goes_on_exactly_as_one_strategy_that_was_never_taken_apart():
     config = LearningRuleConfig(kind="cma_es", noise_std=0.3)
     net, x, target = small_net()
     rule = make_rule(config)
-    state = rule.start_state(shapes_of(net), np.random.default_rng(0))
+    state = rule.start_state(net.layers, np.random.default_rng(0))
     lanes = Lanes(
         constants=constants_of([config], x),
         state={name: rows[None].clone() for name, rows in state.items()},

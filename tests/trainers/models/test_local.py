@@ -81,9 +81,31 @@ def test_the_nets_of_page_34_have_the_published_number_of_parameters(tied, count
     assert count_params(model)[0] == count
 
 
-def test_the_fully_connected_net_of_page_34_too():
+def test_the_fully_connected_nets_of_page_34_too():
     model = build_model(ModelConfig(kind="mlp", depth=5, width=256), (1, 28, 28), 10)
     assert count_params(model)[0] == 466_698
+    model = build_model(ModelConfig(kind="mlp", depth=3, width=1024), (3, 32, 32), 10)
+    assert count_params(model)[0] == 5_256_202
+
+
+@pytest.mark.parametrize(("tied", "count"), [(False, 50_039_818), (True, 17_293_450)])
+def test_the_papers_cifar_nets_have_the_published_number_of_parameters(tied, count):
+    """Bartunov et al. (2018): 5 x 5 and 5 x 5 with stride 2, 3 x 3 with 1, 1024, 10."""
+    layers: list[torch.nn.Module] = []
+    channels, sizes = 3, (32, 32)
+    with torch.device("meta"):
+        for out, kernel, stride in ((64, 5, 2), (128, 5, 2), (256, 3, 1)):
+            if tied:
+                layers.append(torch.nn.Conv2d(channels, out, kernel, stride, kernel // 2))
+            else:
+                layers.append(
+                    LocallyConnected(channels, out, sizes, kernel_size=kernel, stride=stride)
+                )
+            channels, sizes = out, tuple(-(-size // stride) for size in sizes)
+        features = channels * sizes[0] * sizes[1]
+        layers += [torch.nn.Linear(features, 1024), torch.nn.Linear(1024, 10)]
+        model = torch.nn.Sequential(*layers)
+    assert count_params(model)[0] == count
 
 
 @pytest.mark.parametrize(("shape", "depth", "hidden"), [((1, 40), 3, 0), ((3, 9, 7), 2, 11)])
@@ -128,6 +150,9 @@ def test_values_that_cannot_work_are_refused(values, message):
 def test_inputs_that_cannot_work_are_refused():
     with pytest.raises(ConfigError, match=r"`model.kind: local` needs.*\(30,\)"):
         build_model(ModelConfig(kind="local"), (30,), 2)
+    for kind in ("local", "capsule"):
+        with pytest.raises(ConfigError, match=r"kernel_size` must be <= .* 8 of .*got 9; try 7"):
+            build_model(ModelConfig(kind=kind, kernel_size=9), (1, 8, 8), 2)
     with pytest.raises(ConfigError, match=r"can be halved 3 times.*lower `model.depth`"):
         build_model(ModelConfig(kind="local", depth=4, width=2), (1, 8, 8), 2)
     build_model(ModelConfig(kind="local", depth=3, width=2), (1, 8, 8), 2)

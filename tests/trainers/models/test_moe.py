@@ -9,7 +9,7 @@ from trainers.errors import ConfigError
 from trainers.flops import count_flops, count_params
 from trainers.lanes.memory import lane_bytes
 from trainers.models import build_model
-from trainers.models.auxiliary import take_auxiliary_loss
+from trainers.models.auxiliary import layers_with_auxiliary_loss, take_auxiliary_loss
 from trainers.models.mlp import Mlp
 from trainers.models.moe import MixtureLayer, MixtureOfExperts, load_balance_loss, num_moe_params
 
@@ -72,12 +72,12 @@ def test_balance_is_left_behind_in_training_only_and_taken_once() -> None:
     model = MixtureOfExperts((7,), 3, depth=2, width=6, balance=0.5)
     x = torch.randn(9, 7)
     model.eval()(x)
-    assert take_auxiliary_loss(model) is None
+    assert take_auxiliary_loss(layers_with_auxiliary_loss(model)) is None
     model.train()(x)
     left = sum(layer[0].auxiliary_loss.item() for layer in model.layers)
     assert left > 0
-    assert take_auxiliary_loss(model).item() == pytest.approx(left)  # type: ignore[union-attr]
-    assert take_auxiliary_loss(model) is None
+    assert take_auxiliary_loss(layers_with_auxiliary_loss(model)).item() == pytest.approx(left)  # type: ignore[union-attr]
+    assert take_auxiliary_loss(layers_with_auxiliary_loss(model)) is None
 
 
 def test_training_on_the_balance_alone_evens_the_load() -> None:
@@ -95,7 +95,7 @@ def test_training_on_the_balance_alone_evens_the_load() -> None:
     for _ in range(100):
         layer.train()(x)
         optimizer.zero_grad()
-        take_auxiliary_loss(layer).backward()  # type: ignore[union-attr]
+        take_auxiliary_loss([layer]).backward()  # type: ignore[union-attr]
         optimizer.step()
     assert before > 0.6
     assert largest_share() < 0.4

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.utils.flop_counter import FlopCounterMode
 
 from trainers.activations import activate
-from trainers.config import Activation, ModelConfig
+from trainers.config import Activation, ModelConfig, TrialConfig
 from trainers.errors import ConfigError
 from trainers.flops import count_flops, count_params
 from trainers.models import build_model
@@ -90,6 +91,30 @@ def test_every_product_over_time_is_counted(kind: str, gates: int) -> None:
     assert flops.backward == to_weights + steps * per_step * width + 2 * head
 
 
+@pytest.mark.parametrize("num_inputs", [1, 6])
+def test_an_lstm_computes_the_same_with_torchs_kernel_and_written_out(num_inputs: int) -> None:
+    torch.manual_seed(0)
+    layer = RecurrentLayer("lstm", num_inputs, 7, "tanh")
+    x, weights = torch.randn(5, 9, num_inputs), torch.randn(5, 9, 7)
+
+    def states_and_slopes() -> list[torch.Tensor]:
+        leaves = [x.clone().requires_grad_(), *layer.parameters()]
+        layer.zero_grad()
+        states = layer(leaves[0])
+        (states * weights).sum().backward()
+        return [states.detach(), *(leaf.grad for leaf in leaves)]  # type: ignore[misc]
+
+    by_kernel = states_and_slopes()
+    with FlopCounterMode(display=False) as counter:  # watched, so written out
+        written_out = states_and_slopes()
+    assert counter.get_total_flops() > 0
+    for found, expected in zip(written_out, by_kernel, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    own = {name: value.detach()[None] for name, value in layer.named_parameters()}
+    (in_a_pack,) = vmap(lambda one: functional_call(layer, one, (x,)))(own)
+    torch.testing.assert_close(in_a_pack, by_kernel[0], rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
 def test_bfloat16_products_keep_gradients_in_float32(kind: str) -> None:
     torch.manual_seed(0)
@@ -129,6 +154,8 @@ def test_bad_input_is_refused_with_what_would_work() -> None:
         build_model(ModelConfig(kind="gru"), (30,), 2)
     with pytest.raises(ConfigError, match=r"`model.depth` of a rnn must be >= 1, but got 0"):
         build_model(ModelConfig(kind="rnn", depth=0), (1, 8), 2)
+    with pytest.raises(ConfigError, match=r"`model.activation` belongs .*'elu' for gru; leave it"):
+        TrialConfig.from_mapping({"model": {"kind": "gru", "activation": "elu"}})
     with pytest.raises(ConfigError, match=r"rows of tokens.*\(1, 8\)"):
         build_model(ModelConfig(kind="rnn", language_model=True), (1, 8), 2)
 

@@ -1,0 +1,97 @@
+"""Studies that isoflop ran: opened, listed, shown, reported, extended and verified."""
+
+import json
+import sys
+
+import pytest
+from small_study import SMALL
+
+from service import ScalingStudy
+from service.cli import main
+from service.ledger import Ledger
+from service.scaling.spec import StudySpec, run_study
+from service.scaling.study import write_recorded
+from trainers.errors import LedgerError, ScalingError
+
+ENOUGH = {
+    **{key: value for key, value in SMALL.items() if key != "tune"},
+    "optimizer": {"kind": "momentum", "lr": 0.05},
+    "train": {"batch_size": 8},
+    "sizes": {"model.width": [2, 4, 8, 16]},
+    "budgets_flops": [1e6, 2e6, 4e6, 1e7],
+    "verify": {"flops": 2e7},
+}
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A study of four sizes and budgets, with its outputs; the ledger and its id."""
+    folder = tmp_path_factory.mktemp("recorded")
+    ledger = str(folder / "ledger.db")
+    return ledger, run_study(
+        ENOUGH, workers=1, ledger=ledger, out=folder / "out", report=write_recorded
+    )
+
+
+@pytest.fixture
+def isoflop(monkeypatch, capsys, ran):
+    def run(*arguments):
+        monkeypatch.setenv("ISOFLOP_LEDGER", ran[0])
+        monkeypatch.setattr("service.scaling.report.outputs.FORMATS", ())
+        monkeypatch.setattr(sys, "argv", ["isoflop", *arguments])
+        with pytest.raises(SystemExit) as done:
+            main()
+        assert not done.value.code, capsys.readouterr()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_a_study_is_opened_with_its_points_and_energy(ran):
+    study = ScalingStudy.open(ran[1], ledger=ran[0])
+    assert study.name == ran[1]
+    assert len(study.points) == 16
+    assert study.points.frame["flops"].max() == pytest.approx(1e7, rel=0.05)
+    assert study.points.metric == "val_loss"
+    assert study.axis.kwh_per_flop is None or study.axis.kwh_per_flop > 0
+    with pytest.raises(ScalingError, match="needs runs that differ"):
+        study.hyperparameters()
+    with pytest.raises(LedgerError, match=ran[1]):
+        ScalingStudy.open("nothing-1", ledger=ran[0])
+
+
+def test_list_show_and_report_know_studies(ran, isoflop):
+    row = json.loads(isoflop("list", "--json"))[0]
+    with Ledger.open(ran[0]) as ledger:
+        written = ledger.search(ran[1]).out_dir
+    with open(f"{written}/study.json") as file:
+        assert row["verdict"] == json.load(file)["sentence"]
+    shown = isoflop("show", ran[1])
+    assert "10x compute" in shown
+    assert "complete" in shown
+    assert json.loads(isoflop("show", ran[1], "--json"))["state"] == "finished"
+    assert "val_loss" in isoflop("show", f"{ran[1]}/0")
+    assert json.loads(isoflop("report", ran[1], "--json"))["kind"] == "study"
+
+
+def test_a_prediction_is_stored_then_run_then_shown(ran, isoflop):
+    done = json.loads(isoflop("scale", "verify", ran[1], "--workers", "1", "--json"))[0]
+    assert done["low"] < done["predicted"] < done["high"]
+    assert done["inside"] == (done["low"] <= done["actual"] <= done["high"])
+    study = ScalingStudy.open(ran[1], ledger=ran[0])
+    assert study.analysis().verification["actual"] == done["actual"]
+    assert "predicted, then run" in isoflop("show", ran[1])
+
+
+def test_a_budget_is_predicted_from_the_ledger(ran, isoflop):
+    row = json.loads(isoflop("scale", "predict", ran[1], "--flops", "5e7", "--json"))
+    assert row["frontier"][0]["flops"] == 5e7
+    assert not row["warnings"]
+
+
+def test_a_plan_says_what_a_study_would_cost(isoflop, tmp_path):
+    (tmp_path / "study.yaml").write_text(StudySpec.from_mapping(ENOUGH).to_yaml())
+    plan = json.loads(isoflop("scale", "plan", str(tmp_path / "study.yaml"), "--json"))
+    assert plan["trials"] >= 16
+    assert plan["flops"] > 16 * 5e5
+    assert plan["kwh"] > 0
