@@ -28,7 +28,14 @@ from service.cli.live import PlainLines
 from service.jobs.allowance import Heartbeat, JobAllowance
 from service.jobs.records import JobRecord
 from service.ledger import Ledger
-from trainers.errors import ConfigError, IsoflopError, LedgerError
+from trainers.errors import (
+    ChangedError,
+    ConfigError,
+    IsoflopError,
+    LedgerError,
+    MissingError,
+    WorkerError,
+)
 
 PREDECESSOR_PATIENCE_S = 150.0
 """How long a killed predecessor's search may look alive: on another host it is 60 s of silence."""
@@ -97,9 +104,19 @@ def run_attempt(ledger: Ledger, job_id: str, attempt: int) -> int:
         try:
             search_id = _work(ledger, job, attempt, allowance)
         except IsoflopError as error:
-            _end(ledger, job, attempt, "failed", _first_line(error), exit_code_of(error))
+            if _may_pass(error):  # left as it is, the manager finds the job lost and resumes it
+                ledger.update_job(job_id, if_attempt=attempt, reason=_first_line(error))
+            else:
+                _end(ledger, job, attempt, "failed", _first_line(error), exit_code_of(error))
             raise
     return _record_end(ledger, job, attempt, search_id)
+
+
+def _may_pass(error: IsoflopError) -> bool:
+    """Say whether an error is the machinery's, so that another attempt may do better."""
+    if isinstance(error, ChangedError | MissingError):
+        return False
+    return isinstance(error, WorkerError | LedgerError)
 
 
 def _work(ledger: Ledger, job: JobRecord, attempt: int, allowance: JobAllowance) -> str:

@@ -41,10 +41,8 @@ def copy_log(
         ClusterError: if the cluster does not answer; nothing is lost, it is asked again.
 
     """
-    if job.submission_id is None:
-        return
     have = ledger.log_bytes(job.job_id, job.attempt)
-    if have < max_bytes:
+    if job.submission_id is not None and have < max_bytes:
         printed = backend.logs(job.submission_id).encode()
         if not final:
             printed = printed[: printed.rfind(b"\n") + 1]

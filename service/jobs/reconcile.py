@@ -64,8 +64,8 @@ def examine(job: JobRecord, run: Run, now_unix_s: float) -> Finding | None:
         return Finding(kind="lost", reason="the cluster knows nothing of it any more")
     if ended:
         code = "" if run.exit_code is None else f" with exit code {run.exit_code}"
-        said = f": {run.message}" if run.message else ""
-        return Finding(kind="lost", reason=f"its driver ended{code} without a word{said}")
+        said = job.reason or f"without a word: {run.message or 'the cluster gives no reason'}"
+        return Finding(kind="lost", reason=f"its driver ended{code}, {said}")
     if run.state == "pending" and silent_s > PENDING_LIMIT_S:
         return Finding(kind="stuck", reason=f"the cluster did not start it for {silent_s:.0f} s")
     limit_s = FIRST_WORD_LIMIT_S if job.state == "starting" else SILENT_LIMIT_S

@@ -158,7 +158,8 @@ class Scheduler:
 
     def _copy_logs(self) -> None:
         for job in self._ledger.jobs_with_open_log():
-            over = self._backend.status(job.submission_id or "").state in TERMINAL_RUNS
+            name = job.submission_id
+            over = name is None or self._backend.status(name).state in TERMINAL_RUNS
             copy_log(self._ledger, self._backend, job, final=over and job.has_ended)
 
     def _share_out(self) -> None:
@@ -197,7 +198,7 @@ class Scheduler:
             "attempt": attempt,
             "submission_id": submission_id(job.job_id, attempt),
             "state": "starting",
-            "reason": job.reason if job.attempt else "",  # why it is an attempt again
+            "reason": "",
             "workers_allowed": allowed,
             "heartbeat_unix_s": self._clock(),
             "started_unix_s": job.started_unix_s or self._clock(),

@@ -22,7 +22,7 @@ from service.jobs.records import JobRecord, UserRecord
 from service.jobs.settings import ServiceSettings
 from service.jobs.testing import FakeBackend
 from service.ledger import Ledger
-from trainers.errors import ConfigError
+from trainers.errors import ChangedError, ConfigError, LedgerError, MissingError, WorkerError
 
 ANN = UserRecord(user_id="ann", role="submitter")
 ROOT = Path(__file__).parents[3]
@@ -84,6 +84,27 @@ class TestOneAttempt:
         job = ledger.job("j-1")
         assert (job.state, job.exit_code, job.search_id) == ("failed", 2, None)
         assert "nowhere" in job.reason
+
+    @pytest.mark.parametrize(
+        ("error", "state"),
+        [
+            (WorkerError("Ray ended"), "running"),
+            (LedgerError("it cannot be reached"), "running"),
+            (ChangedError("code changed"), "failed"),
+            (MissingError("no search"), "failed"),
+        ],
+    )
+    def test_what_may_pass_is_left_for_another_attempt(
+        self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str
+    ) -> None:
+        def fails(*_: object) -> str:
+            raise error
+
+        put_job(ledger)
+        monkeypatch.setattr(driver, "_work", fails)
+        with pytest.raises(type(error)):
+            driver.run_attempt(ledger, "j-1", 1)
+        assert (ledger.job("j-1").state, ledger.job("j-1").reason) == (state, str(error))
 
     def test_an_attempt_that_was_overtaken_does_nothing(self, ledger: Ledger) -> None:
         put_job(ledger, attempt=2)

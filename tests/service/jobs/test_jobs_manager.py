@@ -279,11 +279,23 @@ class TestReconciling:
             service.cluster.move(name, "failed", message="killed by signal 9", exit_code=-9)
             service.manager._scheduler._reconcile()
             reason = service.job(job).reason
-            assert "ended with exit code -9 without a word: killed by signal 9" in reason
+            assert "ended with exit code -9, without a word: killed by signal 9" in reason
         assert service.job(job).state == "failed"
         assert len(service.ledger.searches()) == 1
         service.manager.tick()
         assert len(service.cluster.started) == reconcile.MAX_ATTEMPTS
+
+    def test_a_driver_that_says_why_it_ended_is_quoted(self, service: Service) -> None:
+        job = service.submit()
+        name = service.driver_begins(job)
+        service.ledger.update_job(job.job_id, reason="Ray ended while the search ran")
+        service.cluster.move(name, "failed", exit_code=2)
+        service.manager._scheduler._reconcile()
+        assert "exit code 2, Ray ended while the search ran; it is resumed" in (
+            service.job(job).reason
+        )
+        service.manager.tick()
+        assert service.job(job).reason == ""
 
     def test_jobs_of_a_cluster_that_was_started_anew_are_resumed(self, service: Service) -> None:
         job = service.submit()
