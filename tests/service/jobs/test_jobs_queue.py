@@ -54,7 +54,7 @@ some_quotas = st.dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(jobs=job_lists, total=st.integers(0, 8), quotas=some_quotas)
 def test_rules_of_every_queue(jobs: list[QueuedJob], total: int, quotas: dict[str, Quota]) -> None:
     used = {"ann": 2.0, "bob": 0.0}
@@ -80,7 +80,7 @@ def test_rules_of_every_queue(jobs: list[QueuedJob], total: int, quotas: dict[st
             assert not any(allowed[j.job_id] for j in jobs if j.owner == owner and not j.stopping)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(jobs=job_lists, total=st.integers(0, 8))
 def test_without_quotas_nobody_waits_for_a_lower_class_or_for_nothing(
     jobs: list[QueuedJob], total: int

@@ -211,7 +211,7 @@ class TestJobs:
         assert set(ledger.known_jobs(["j-3", "j-7"])) == {"j-3"}
 
     @settings(
-        max_examples=30,
+        max_examples=12,
         deadline=None,
         suppress_health_check=[
             HealthCheck.function_scoped_fixture,
@@ -284,7 +284,7 @@ class TestTrialStops:
 
 class TestLogs:
     @settings(
-        max_examples=25,
+        max_examples=12,
         deadline=None,
         suppress_health_check=[
             HealthCheck.function_scoped_fixture,

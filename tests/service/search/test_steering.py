@@ -242,6 +242,7 @@ def test_a_pause_does_not_use_up_the_time_budget():
     assert budget.exhausted(0.0) == ""
 
 
+@pytest.mark.long
 def test_stopping_a_trial_of_a_real_search_changes_no_other_trial(tmp_path):
     """Against the same search undisturbed: same proposals, same curves of all trials but one."""
     spec = small_spec(
