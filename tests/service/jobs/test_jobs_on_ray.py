@@ -44,7 +44,7 @@ SWEEP = {
     **LONG,
     "name": "sweep",
     "train": {"epochs": 100, "batch_size": 50},
-    "rounds": [{"sampler": "sobol", "trials": 16}] * 10,
+    "rounds": [{"sampler": "sobol", "trials": 16}] * 40,
 }
 """Many short stretches of training, so that workers can change hands."""
 
