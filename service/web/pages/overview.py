@@ -51,7 +51,7 @@ def _list(
         states=[state] if state else None,
         text=text or None,
         limit=PAGE,
-        after=from_text(after or None, 2),
+        after=from_text(after or None, (float, int), (str,)),
     )
     return render(
         request,

@@ -47,7 +47,7 @@ def list_searches(
         project=project,
         text=text,
         limit=limit,
-        after=from_text(after, 2),
+        after=from_text(after, (float, int), (str,)),
     )
     return PageView(items=shown(services, page.items), next=to_text(page.next))
 

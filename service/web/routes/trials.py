@@ -56,7 +56,7 @@ def list_trials(
         sort=sort,
         descending=descending,
         limit=limit,
-        after=from_text(after, 2),
+        after=from_text(after, (str, float, int, type(None)), (int,)),
     )
     return PageView(items=[TrialView.of(t) for t in page.items], next=to_text(page.next))
 
@@ -103,7 +103,9 @@ def curves(
     identity: Asking,
     search_id: SearchId,
     metric: Annotated[str, Query(max_length=60)] = "val_loss",
-    trial: Annotated[list[int] | None, Query(max_length=MAX_CURVES)] = None,
+    trial: Annotated[
+        list[Annotated[int, Query(ge=0, le=2**31 - 1)]] | None, Query(max_length=MAX_CURVES)
+    ] = None,
     where: Where = None,
     max_points: Annotated[int, Query(ge=2, le=MAX_POINTS)] = 150,
 ) -> CurvesView:

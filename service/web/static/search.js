@@ -4,8 +4,9 @@ import { api, query, toast, watch } from "./api.js";
 import { show } from "./charts.js";
 import { bestTrials, drawCurves } from "./curves.js";
 import { duration, element, energy, short, stateBadge } from "./format.js";
+import { freshen } from "./fresh.js";
 import { follow } from "./log.js";
-import { TrialsTable } from "./trials.js";
+import { TrialsTable, trialState } from "./trials.js";
 
 const CHARTS_EVERY_MS = 15_000;
 const root = document.getElementById("search");
@@ -43,9 +44,14 @@ async function charts() {
     : `${drawn.num_trials} trials`;
 }
 
+// One load at a time; what is asked for meanwhile, with another filter perhaps, follows it.
 let busy = false;
+let next = null;
 async function everything({ withCharts }) {
-  if (busy) return;
+  if (busy) {
+    next = { withCharts: withCharts || Boolean(next?.withCharts) };
+    return;
+  }
   busy = true;
   try {
     trials.where = where;
@@ -57,6 +63,11 @@ async function everything({ withCharts }) {
     byId("charts-loading")?.remove();
   } finally {
     busy = false;
+  }
+  if (next) {
+    const following = next;
+    next = null;
+    await everything(following);
   }
 }
 
@@ -97,13 +108,16 @@ function buttons(state) {
 }
 
 let chartsDrawnMs = 0;
+let rendered = null;
 function onState(now) {
+  trials.running = now.state === "running";
   byId("state").replaceChildren(stateBadge(now.state));
   byId("best").textContent = short(now.best);
   byId("kwh").textContent = energy(now.kwh);
   byId("seconds").textContent = duration(now.seconds);
   byId("trials").textContent = Object.values(now.trials).reduce((sum, n) => sum + n, 0);
-  byId("counts").textContent = Object.entries(now.trials).map(([state, n]) => `${n} ${state}`).join(", ");
+  byId("counts").textContent = Object.entries(now.trials).map(([state, n]) =>
+    `${n} ${trialState(state, now.state === "running")}`).join(", ");
   const percent = now.epochs_planned ? Math.round((100 * now.epochs_done) / now.epochs_planned) : 0;
   bar.style.width = `${percent}%`;
   bar.parentElement.setAttribute("aria-valuenow", String(percent));
@@ -111,6 +125,10 @@ function onState(now) {
     element("li", { class: round.state === "finished" ? "pass" : "" },
       element("span", {}, round.round >= 0 ? round.round : "·"), " ", element("b", {}, round.kind),
       ` ${round.planned_trials} trials, ${round.epochs} epochs, ${round.state.replaceAll("_", " ")}`)));
+  // Reasons, verdicts, warnings and links are the server's words: it is asked for them again.
+  const moment = JSON.stringify([now.state, now.reason, now.rounds]);
+  if (rendered !== null && moment !== rendered) freshen();
+  rendered = moment;
   if (now.job) {
     buttons(now.job.state);
     byId("workers").textContent = `${now.job.workers_busy}/${now.job.workers_wanted}`;

@@ -3,9 +3,15 @@
 import { api, query } from "./api.js";
 import { element, short, stateBadge } from "./format.js";
 
+// A trial whose search was stopped says `running` in the ledger until it goes on.
+export function trialState(state, searchRuns) {
+  return state === "running" && !searchRuns ? "interrupted" : state;
+}
+
 export class TrialsTable {
   constructor(search, place, { metric, mayAct, onStop }) {
     Object.assign(this, { search, place, metric, mayAct, onStop });
+    this.running = false;
     this.sort = "trial_id";
     this.descending = true;
     this.after = null;
@@ -65,7 +71,7 @@ export class TrialsTable {
     const value = (field) => {
       if (field === "trial_id")
         return element("a", { href: `/searches/${this.search}/trials/${trial.trial_id}` }, trial.trial_id);
-      if (field === "state") return stateBadge(trial.state);
+      if (field === "state") return stateBadge(trialState(trial.state, this.running));
       if (field === "epochs_done") return `${trial.epochs_done}/${trial.horizon_epochs}`;
       if (field.startsWith("metrics.")) return short(trial.metrics[field.slice(8)]);
       if (field.startsWith("params.")) return short(trial.params[field.slice(7)]);
@@ -76,7 +82,8 @@ export class TrialsTable {
     if (this.mayAct) {
       const stop = element("button", { type: "button", "aria-label": `Stop trial ${trial.trial_id}` }, "Stop");
       stop.addEventListener("click", () => this.onStop(trial.trial_id, stop));
-      cells.push(element("td", {}, ["running", "waiting"].includes(trial.state) ? stop : ""));
+      const mayStop = this.running && ["running", "waiting"].includes(trial.state);
+      cells.push(element("td", {}, mayStop ? stop : ""));
     }
     return element("tr", {}, ...cells);
   }

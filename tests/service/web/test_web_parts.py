@@ -24,19 +24,29 @@ from trainers.errors import ConfigError
 values = st.one_of(
     st.none(), st.text(max_size=20), st.integers(-(10**9), 10**9), st.floats(allow_nan=False)
 )
+ANY = (str, float, int, type(None))
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.tuples(values, values))
 def test_cursors_come_back_as_they_went(position):
-    assert cursors.from_text(cursors.to_text(position), 2) == position
+    assert cursors.from_text(cursors.to_text(position), ANY, ANY) == position
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.text(max_size=60))
 def test_no_text_breaks_the_cursor_reader(text):
     with suppress(ConfigError):
-        assert len(cursors.from_text(text, 2)) == 2
+        assert len(cursors.from_text(text, ANY, ANY)) == 2
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [[1], [1, "x"], [1, None], [1, 2**63], [1, [2]], {"a": 1}, "text", [1, 2, 3], [1, 0.5]],
+)
+def test_positions_of_another_kind_are_refused(forged):
+    with pytest.raises(ConfigError, match="`next` of the page before"):
+        cursors.from_text(cursors.to_text(forged), (int,), (int,))
 
 
 @pytest.mark.parametrize(
