@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from service.api import SearchResult, extend, open_search, resume, run_search, stop
-    from service.client import AsyncClient, Client
+    from service.client import Client
+    from service.client_async import AsyncClient
     from service.ledger import Ledger
     from service.scaling.curve_study import CurveStudy
     from service.scaling.study import ScalingStudy
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "AsyncClient": "service.client",
+    "AsyncClient": "service.client_async",
     "Client": "service.client",
     "Ledger": "service.ledger",
     "CurveStudy": "service.scaling.curve_study",

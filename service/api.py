@@ -270,6 +270,7 @@ def resume(
                 accept_changes=accept_changes,
                 display=display,
                 report=write_recorded,
+                allowance=allowance,
             )
             return SearchResult(search_id, str(ledger))
         refuse_second_driver(opened, record)

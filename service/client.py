@@ -4,20 +4,22 @@
 
     client = Client("http://127.0.0.1:8700", token="iso_...")
     result = client.submit(spec).wait()         # a SearchResult, as run_search returns it
+    study = client.submit("study.yaml").wait()  # a ScalingStudy, as ScalingStudy.run returns it
 
-`AsyncClient` has the same methods as coroutines.
+`service.AsyncClient` has the same methods as coroutines.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.client_wire import (
     LIVE,
+    PointReader,
     Request,
     answer_of,
     connection_options,
@@ -25,16 +27,17 @@ from service.client_wire import (
     file_request,
     job_action,
     jobs_request,
+    live_request,
     log_request,
+    study_of,
     submit_request,
 )
 from trainers.errors import ServiceError
 
 if TYPE_CHECKING:
-    import httpx
-
     from service.api import SearchResult
-    from service.search.spec import SearchSpec
+    from service.client_wire import Spec
+    from service.scaling.study import ScalingStudy
 
 POLL_S = 1.0
 
@@ -56,8 +59,8 @@ class Job:
         out: str | Path | None = None,
         poll_s: float = POLL_S,
         on_status: Callable[[dict[str, Any]], None] | None = None,
-    ) -> SearchResult:
-        """Wait until the job ends, then fetch its search and return it as `run_search` does.
+    ) -> SearchResult | ScalingStudy:
+        """Wait until the job ends, then fetch what it found: the same object as of a local run.
 
         Args:
             out: folder for its files; None: `runs/<search id>`.
@@ -66,6 +69,7 @@ class Job:
 
         Raises:
             ServiceError: the job failed, was stopped or cancelled before it had a search.
+            ScalingError: a study was stopped before it had a point.
 
         """
         status = self.status()
@@ -80,6 +84,10 @@ class Job:
         """Yield the log piece by piece; with `follow`, until the job has ended."""
         return self.client.log(self.job_id, follow=follow)
 
+    def points(self) -> Iterator[dict[str, Any]]:
+        """Yield a study's points as they finish; see `Client.points`."""
+        return self.client.points(self.job_id)
+
     def stop(self) -> dict[str, Any]:
         """Ask for the running epoch to be finished and saved; `resume` goes on."""
         return self.client.act(self.job_id, "stop")
@@ -93,7 +101,12 @@ class Job:
         return self.client.act(self.job_id, "cancel")
 
     def extend(self, **more: Any) -> Job:
-        """Add `trials`, `epochs` or a `space` to what the job finished; return the new job."""
+        """Add to what the job finished; return the new job.
+
+        Args:
+            more: `trials`, `epochs` or `space` of a search; `budgets_flops` or `sizes` of a study.
+
+        """
         return Job(self.client.extend(self.job_id, **more)["job_id"], self.client)
 
 
@@ -132,7 +145,7 @@ class Client:
         with explained(self._http.base_url):
             return answer_of(self._http.request(**request))
 
-    def submit(self, spec: SearchSpec | Mapping[str, Any] | str | Path, **options: Any) -> Job:
+    def submit(self, spec: Spec, **options: Any) -> Job:
         """Queue a search or study; options: priority, workers, webhook_url, idempotency_key."""
         return Job(self.request(submit_request(spec, **options))["job_id"], self)
 
@@ -184,23 +197,75 @@ class Client:
             else:
                 time.sleep(POLL_S)
 
-    def fetch(self, search_id: str, out: str | Path | None = None) -> SearchResult:
-        """Copy a search's files and its part of the ledger; return it as `run_search` does."""
+    def points(self, job_or_study: str) -> Iterator[dict[str, Any]]:
+        """Yield a study's points as they finish, those so far first, until nothing works on it.
+
+        Args:
+            job_or_study: a job, whose study is waited for, or a study.
+
+        Yields:
+            Rows of `ScalingStudy.points.frame`: `trial_id`, `params`, `tokens`, `flops`, `loss`,
+            `kwh`, `seed`, `budget_flops`, `size.<path>`, ...
+
+        Raises:
+            ServiceError: there is no such study, the job is a search's, or ended without one.
+
+        """
+        study_id = None if job_or_study.startswith("j-") else job_or_study
+        while study_id is None:
+            study_id = study_of(self.status(job_or_study))
+            if study_id is None:
+                time.sleep(POLL_S)
+        reader = PointReader()
+        while not reader.ended:
+            with (
+                explained(self._http.base_url),
+                self._http.stream(**live_request(study_id)) as response,
+            ):
+                if response.is_error:
+                    response.read()
+                    answer_of(response)
+                for line in response.iter_lines():
+                    if (point := reader.feed(line)) is not None:
+                        yield point
+                    if reader.ended:
+                        return
+            time.sleep(POLL_S)  # the service ends a stream after some minutes
+
+    def study(self, study_id: str, out: str | Path | None = None) -> ScalingStudy:
+        """Return a study with the points trained so far, to be fitted here; it may still run.
+
+        Args:
+            study_id: the study.
+            out: folder of its part of the ledger; None: `runs/<study id>`.
+
+        Raises:
+            ServiceError: there is no such study.
+            ScalingError: no point has been trained yet.
+
+        """
+        from service.scaling.study import ScalingStudy
+
+        folder = Path(out) if out is not None else Path("runs") / study_id
+        return ScalingStudy.open(study_id, ledger=self._ledger_of(study_id, folder))
+
+    def fetch(self, search_id: str, out: str | Path | None = None) -> SearchResult | ScalingStudy:
+        """Copy files and ledger of a search or study; return it as a local run does."""
         from service.api import SearchResult
-        from service.ledger.slices import settle_in
 
         folder = Path(out) if out is not None else Path("runs") / search_id
         folder.mkdir(parents=True, exist_ok=True)
         for artifact in self.get(f"searches/{search_id}/artifacts"):
             self._download(f"searches/{search_id}/artifacts/{artifact['name']}",
                            folder / Path(artifact["name"]).name)  # fmt: skip
-        ledger = folder / "ledger.db"
-        self._download(f"searches/{search_id}/ledger", ledger)
-        settle_in(ledger, search_id, folder)
-        return SearchResult(search_id, str(ledger))
+        if self.get(f"searches/{search_id}")["kind"] == "study":
+            return self.study(search_id, folder)
+        return SearchResult(search_id, self._ledger_of(search_id, folder))
 
-    def result(self, status: Mapping[str, Any], out: str | Path | None = None) -> SearchResult:
-        """Fetch the search of a job that has ended.
+    def result(
+        self, status: Mapping[str, Any], out: str | Path | None = None
+    ) -> SearchResult | ScalingStudy:
+        """Fetch the search or study of a job that has ended.
 
         Raises:
             ServiceError: the job failed, or ended before it had a search.
@@ -211,6 +276,16 @@ class Client:
                 f"job {status['job_id']} is {status['state']}: {status['reason'] or 'see its log'}"
             )
         return self.fetch(status["search_id"], out)
+
+    def _ledger_of(self, search_id: str, folder: Path) -> str:
+        """Copy a search's part of the ledger into a folder; return its path."""
+        from service.ledger.slices import settle_in
+
+        folder.mkdir(parents=True, exist_ok=True)
+        ledger = folder / "ledger.db"
+        self._download(f"searches/{search_id}/ledger", ledger)
+        settle_in(ledger, search_id, folder)
+        return str(ledger)
 
     def _download(self, path: str, target: Path) -> None:
         partial = target.with_name(f".{target.name}.partial")
@@ -225,92 +300,3 @@ class Client:
             for piece in response.iter_bytes():
                 file.write(piece)
         partial.replace(target)
-
-
-class AsyncClient:
-    """The same, as coroutines."""
-
-    def __init__(self, url: str | None = None, token: str | None = None) -> None:
-        """Name the service, as `Client` does."""
-        import httpx
-
-        self._options = connection_options(url, token)
-        self._http: httpx.AsyncClient = httpx.AsyncClient(**self._options)
-
-    async def aclose(self) -> None:
-        """Close the connection."""
-        await self._http.aclose()
-
-    async def __aenter__(self) -> AsyncClient:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    async def request(self, request: Request) -> Any:
-        """Send one request and return its JSON, as `Client.request` does."""
-        with explained(self._http.base_url):
-            return answer_of(await self._http.request(**request))
-
-    async def submit(
-        self, spec: SearchSpec | Mapping[str, Any] | str | Path, **options: Any
-    ) -> str:
-        """Queue a search or study and return the job's id."""
-        job_id: str = (await self.request(submit_request(spec, **options)))["job_id"]
-        return job_id
-
-    async def jobs(self, **filters: Any) -> list[dict[str, Any]]:
-        """Return jobs, newest first."""
-        items: list[dict[str, Any]] = (await self.request(jobs_request(**filters)))["items"]
-        return items
-
-    async def status(self, job_id: str) -> dict[str, Any]:
-        """Return one job."""
-        found: dict[str, Any] = await self.request(jobs_request(job_id))
-        return found
-
-    async def act(self, job_id: str, action: str) -> dict[str, Any]:
-        """Stop, cancel or resume a job; return it."""
-        found: dict[str, Any] = await self.request(job_action(job_id, action))
-        return found
-
-    async def extend(self, job_id: str, **more: Any) -> dict[str, Any]:
-        """Queue a job that adds to what this one finished; return the new job."""
-        found: dict[str, Any] = await self.request(job_action(job_id, "extend", more))
-        return found
-
-    async def get(self, path: str, **params: Any) -> Any:
-        """Read any address of the API."""
-        return await self.request({"method": "GET", "url": path, "params": params})
-
-    async def log(self, job_id: str, *, follow: bool = False) -> AsyncIterator[str]:
-        """Yield a job's log, with `follow` until the job has ended."""
-        import asyncio
-
-        offset = 0
-        while True:
-            piece = await self.request(log_request(job_id, offset))
-            if piece["text"]:
-                offset = piece["next_offset"]
-                yield piece["text"]
-            elif piece["ended"] or not follow:
-                return
-            else:
-                await asyncio.sleep(POLL_S)
-
-    async def wait(self, job_id: str, *, out: str | Path | None = None) -> SearchResult:
-        """Wait until the job ends, then fetch its search."""
-        import asyncio
-
-        status = await self.status(job_id)
-        while status["state"] in LIVE:
-            await asyncio.sleep(POLL_S)
-            status = await self.status(job_id)
-        return await asyncio.to_thread(self._result, status, out)
-
-    def _result(self, status: Mapping[str, Any], out: str | Path | None) -> SearchResult:
-        headers = self._options["headers"]
-        token = headers.get("Authorization", "").removeprefix("Bearer ") or None
-        url = str(self._options["base_url"]).removesuffix("/api/v1/")
-        with Client(url, token) as client:
-            return client.result(status, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,10 @@ from trainers.errors import ConfigError, ServiceError
 if TYPE_CHECKING:
     import httpx
 
+    from service.scaling.study_spec import StudySpec
     from service.search.spec import SearchSpec
+
+    Spec = SearchSpec | StudySpec | Mapping[str, Any] | str | Path
 
 DEFAULT_URL = "http://127.0.0.1:8700"
 TIMEOUT_S = 60.0
@@ -46,7 +50,7 @@ def connection_options(url: str | None, token: str | None) -> dict[str, Any]:
 
 
 def submit_request(
-    spec: SearchSpec | Mapping[str, Any] | str | Path,
+    spec: Spec,
     *,
     priority: str = "normal",
     workers: int | None = None,
@@ -79,12 +83,67 @@ def log_request(job_id: str, offset: int) -> Request:
     return {"method": "GET", "url": f"jobs/{job_id}/log", "params": {"offset": offset}}
 
 
+def live_request(study_id: str) -> Request:
+    """Return the request for a study's server-sent events."""
+    return {"method": "GET", "url": f"studies/{study_id}/live"}
+
+
+def study_of(job: Mapping[str, Any]) -> str | None:
+    """Return the study that a job works on; None: it has not begun.
+
+    Raises:
+        ServiceError: it is a search, or ended before it began.
+
+    """
+    if job["kind"] != "study":
+        raise ServiceError(
+            f"only a study has points, but job {job['job_id']} is a {job['kind']}; "
+            "read its trials instead"
+        )
+    if job["search_id"] is None and job["state"] not in LIVE:
+        raise ServiceError(
+            f"job {job['job_id']} is {job['state']}: {job['reason'] or 'see its log'}"
+        )
+    study_id: str | None = job["search_id"]
+    return study_id
+
+
+class PointReader:
+    """Reads points off server-sent events, line by line; those seen before are passed over."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        """Whether nothing works on the study any more."""
+        self._seen: set[int] = set()
+        self._event, self._data = "", ""
+
+    def feed(self, line: str) -> dict[str, Any] | None:
+        """Take one line; return the point that it completes, if any."""
+        if line:
+            field, _, value = line.partition(":")
+            if field == "event":
+                self._event = value.strip()
+            elif field == "data":
+                self._data += value.strip()
+            return None
+        event, data = self._event, self._data
+        self._event = self._data = ""
+        self.ended = self.ended or event == "end"
+        if event != "point":
+            return None
+        point: dict[str, Any] = json.loads(data)
+        if point["trial_id"] in self._seen:
+            return None
+        self._seen.add(point["trial_id"])
+        return point
+
+
 def file_request(path: str) -> Request:
     """Return the request for a file."""
     return {"method": "GET", "url": path}
 
 
-def _spec(spec: SearchSpec | Mapping[str, Any] | str | Path) -> Any:
+def _spec(spec: Spec) -> Any:
     if isinstance(spec, Mapping):
         return dict(spec)
     if isinstance(spec, str | Path):
@@ -94,7 +153,7 @@ def _spec(spec: SearchSpec | Mapping[str, Any] | str | Path) -> Any:
             raise ConfigError(
                 f"a spec must be a readable file, but {spec} is not ({error}); check the path"
             ) from None
-    return spec.to_mapping()
+    return {"kind": spec.kind, **spec.to_mapping()}
 
 
 def answer_of(response: httpx.Response) -> Any:

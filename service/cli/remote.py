@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service.cli.options import JsonOption, OutOption, emit
-from trainers.errors import ServiceError
+from trainers.errors import ScalingError, ServiceError
+
+if TYPE_CHECKING:
+    from service.api import SearchResult
+    from service.scaling.study import ScalingStudy
 
 UrlOption = Annotated[
     str | None,
@@ -54,7 +58,8 @@ def submit(
         if not as_json:
             typer.echo(_line(status), err=True)
         result = job.wait(out=out)
-        emit(as_json, result.summary(), f"{result.verdict}\nfiles: {result.out_dir}")
+        folder, _, found = _what_it_says(result)
+        emit(as_json, _record(result) if as_json else None, f"{found}\nfiles: {folder}")
 
 
 def jobs(
@@ -133,8 +138,32 @@ def fetch(
             if search_id is None:
                 raise ServiceError(f"job {job_or_search} has no search yet; `isoflop status` it")
         result = client.fetch(search_id, out)
-    answer = {"search": search_id, "folder": str(result.out_dir), "ledger": result.ledger_url}
-    emit(as_json, answer, f"{result.verdict}\nfiles: {result.out_dir}")
+    folder, ledger, found = _what_it_says(result)
+    answer = {"search": search_id, "folder": str(folder), "ledger": ledger}
+    emit(as_json, answer, f"{found}\nfiles: {folder}")
+
+
+def _what_it_says(result: SearchResult | ScalingStudy) -> tuple[Path, str, str]:
+    """Return the folder and ledger of what was fetched, and its verdict or sentence."""
+    from service.api import SearchResult
+
+    if isinstance(result, SearchResult):
+        return result.out_dir, result.ledger_url, result.verdict
+    found = result.recorded
+    assert found is not None  # it was read from the ledger that was fetched
+    try:
+        sentence = result.analysis().sentence
+    except ScalingError as error:
+        sentence = f"no law yet: {error}"
+    return found.out_dir, found.ledger_url, sentence
+
+
+def _record(result: SearchResult | ScalingStudy) -> dict[str, Any]:
+    """Return what `summary.json` or `study.json` holds."""
+    from service.api import SearchResult
+    from service.scaling.report.record import record
+
+    return result.summary() if isinstance(result, SearchResult) else record(result.analysis())
 
 
 def is_job(name: str) -> bool:

@@ -17,12 +17,16 @@ from service.cli.options import (
     emit,
     open_ledger,
 )
+from service.cli.remote import act_on_job, is_job
 
 if TYPE_CHECKING:
     from service.scaling.study import ScalingStudy
 
 SpecArgument = Annotated[Path, typer.Argument(help="The study's spec (YAML, `kind: study`).")]
 IdArgument = Annotated[str, typer.Argument(help="A study's name, as `isoflop list` shows it.")]
+ExtendedArgument = Annotated[
+    str, typer.Argument(help="A study, as `isoflop list` shows it; or a job of a service.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a value: --set seeds.default=2 (repeatable)."),
@@ -144,7 +148,7 @@ def verify(
 
 
 def extend(
-    study_id: IdArgument,
+    study_id: ExtendedArgument,
     budgets: Annotated[
         list[float] | None, typer.Option("--budget", help="A budget in FLOP to add (repeatable).")
     ] = None,
@@ -162,11 +166,15 @@ def extend(
 
     Example: isoflop scale extend mlp-mnist1d-1 --budget 1e12 --size model.width=256
     """
+    added = _added_sizes(sizes or [])
+    if is_job(study_id):
+        more = {"budgets_flops": budgets, "sizes": added or None}
+        act_on_job(study_id, "extend", as_json, **more)
+        return
     from service.cli.live import display_for
     from service.scaling.running import extend_study
     from service.scaling.study import write_recorded
 
-    added = _added_sizes(sizes or [])
     with open_ledger(ledger):  # refuses a ledger that is not there, which would be made
         pass
     with display_for(as_json) as display:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
+from service.jobs.kinds import JobSpec, parse_spec, plan_rows
+from service.jobs.records import JobKind
 from service.jobs.settings import AllowSettings
-from service.search.spec import SearchSpec
 from trainers.errors import ConfigError, nearest
 
-KINDS = ("search",)
+KINDS: tuple[JobKind, ...] = get_args(JobKind)
 
 
-def admit(mapping: Mapping[str, Any], allow: AllowSettings) -> SearchSpec:
+def admit(mapping: Mapping[str, Any], allow: AllowSettings) -> JobSpec:
     """Return the spec of a request, validated, or refuse it.
 
     Nothing that the spec names is imported or opened before it has been allowed.
@@ -38,10 +39,10 @@ def admit(mapping: Mapping[str, Any], allow: AllowSettings) -> SearchSpec:
     for path, value in _leaves(mapping):
         _check_factory(path, value, allow)
         _check_file(path, value, allow)
-    spec = SearchSpec.from_mapping(mapping)
+    spec = parse_spec(kind, mapping)
     for path, value in _leaves(spec.to_mapping()):  # what stood in a file that it named
         _check_factory(path, value, allow)
-    planned = sum((round_.trials or 0) * round_.seeds for round_ in spec.plan())
+    planned = sum(row["trials"] for row in plan_rows(spec))
     if planned > allow.max_trials:
         raise ConfigError(
             f"a job may plan {allow.max_trials} trials here, but this one plans {planned}; "

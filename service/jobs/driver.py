@@ -27,6 +27,7 @@ from service.cli.failures import (
 from service.cli.live import PlainLines
 from service.jobs.allowance import Heartbeat, JobAllowance
 from service.jobs.records import JobRecord
+from service.jobs.runners import RUNNERS
 from service.ledger import Ledger
 from trainers.errors import (
     ChangedError,
@@ -120,9 +121,8 @@ def _may_pass(error: IsoflopError) -> bool:
 
 
 def _work(ledger: Ledger, job: JobRecord, attempt: int, allowance: JobAllowance) -> str:
-    """Run, resume or extend the job's search; return its id."""
-    from service import api
-
+    """Run, resume or extend the job's search or study; return its id."""
+    runner = RUNNERS[job.kind]
     means: dict[str, Any] = {
         "ledger": ledger.url,
         "workers": job.workers_wanted,
@@ -135,17 +135,16 @@ def _work(ledger: Ledger, job: JobRecord, attempt: int, allowance: JobAllowance)
     if job.search_id is None and named is None:
         folder = Path(os.environ.get("ISOFLOP_STORAGE", "runs"))
         print(f"attempt {attempt} of job {job.job_id}", flush=True)
-        result = api.run_search(
-            dict(job.spec), folder=folder, owner=job.owner, of_job=(job.job_id, attempt), **means
+        return runner.run(
+            job.spec, folder=folder, owner=job.owner, of_job=(job.job_id, attempt), **means
         )
-        return result.search_id
     search_id = job.search_id or str(named)
-    print(f"attempt {attempt} of job {job.job_id}: search {search_id}", flush=True)
+    print(f"attempt {attempt} of job {job.job_id}: {job.kind} {search_id}", flush=True)
     _wait_for_predecessor(ledger, search_id)
     means["accept_changes"] = bool(options.pop("accept_changes", False))
     if "extend" in job.action and not _is_extended(ledger, search_id, job):
-        return api.extend(search_id, **options, **means).search_id
-    return api.resume(search_id, **means).search_id
+        return runner.extend(search_id, **options, **means)
+    return runner.resume(search_id, **means)
 
 
 def _asked(job: JobRecord) -> tuple[str | None, dict[str, Any]]:

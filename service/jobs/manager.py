@@ -13,9 +13,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from service.jobs.additions import check_addition
 from service.jobs.admission import admit, check_webhook
 from service.jobs.backend import ClusterView, JobBackend
 from service.jobs.environment import driver_environment
+from service.jobs.kinds import JobSpec, estimate_of, parse_spec
 from service.jobs.logs import LogSlice, read_slice
 from service.jobs.permissions import may_change, may_submit
 from service.jobs.preview import Preview
@@ -24,7 +26,6 @@ from service.jobs.records import STARTED_STATES, JobRecord, Quota, UserRecord
 from service.jobs.scheduler import Scheduler, effective
 from service.jobs.settings import ServiceSettings
 from service.ledger import Ledger
-from service.search.spec import SearchSpec
 from trainers.errors import ConfigError, JobError, LedgerError, nearest
 
 log = logging.getLogger("isoflop.jobs")
@@ -168,29 +169,26 @@ class JobManager:
         if search.state == "finished":
             raise JobError(
                 f"only what was stopped or failed can be resumed, but `{search_id}` has finished; "
-                f"add to it: isoflop extend {job_id} --trials N"
+                f"add to it: isoflop {_extension_line(job)}"
             )
         return self._again(user, job, {"resume": search_id, "accept_changes": accept_changes})
 
     def extend(
-        self,
-        user: UserRecord,
-        job_id: str,
-        *,
-        trials: int | None = None,
-        epochs: int | None = None,
-        space: Mapping[str, Any] | None = None,
-        accept_changes: bool = False,
+        self, user: UserRecord, job_id: str, *, accept_changes: bool = False, **added: Any
     ) -> JobRecord:
-        """Queue a new job that adds trials, epochs or another space to a finished search.
+        """Queue a new job that adds to a finished search or study.
+
+        Args:
+            user: who asks.
+            job_id: the job that finished it.
+            accept_changes: train on under changed code or versions; it is recorded.
+            added: trials, epochs or space of a search; budgets_flops or sizes of a study.
 
         Raises:
             ConfigError: what is to be added breaks a rule.
             JobError: the search has not finished, or somebody works on it.
 
         """
-        from service.search.extension import plan_extension
-
         job = self._own(user, job_id, "extend it")
         search = self._ledger.search(self._free_search(job))
         if search.state != "finished":
@@ -198,20 +196,9 @@ class JobManager:
                 f"only a finished search can be extended, but `{search.search_id}` is "
                 f"{search.state}; finish it first: isoflop resume {job_id}"
             )
-        if space is not None:
-            admit({**job.spec, "space": dict(space)}, self._settings.allow)
-        spec = SearchSpec.from_mapping(dict(search.spec))
-        plan_extension(self._ledger, search, spec, trials, epochs, space)
-        added = {"trials": trials, "epochs": epochs, "space": space}
-        return self._again(
-            user,
-            job,
-            {
-                "extend": search.search_id,
-                "accept_changes": accept_changes,
-                **{name: value for name, value in added.items() if value is not None},
-            },
-        )
+        action = {"extend": search.search_id, "accept_changes": accept_changes}
+        given = check_addition(self._ledger, search, added, self._settings.allow)
+        return self._again(user, job, {**action, **given})
 
     def stop(self, user: UserRecord, job_id: str) -> JobRecord:
         """Ask a job to finish its epochs, save and end; one that waits ends at once. Idempotent.
@@ -294,7 +281,7 @@ class JobManager:
     def _queue(
         self,
         user: UserRecord,
-        spec: SearchSpec,
+        spec: JobSpec,
         action: Mapping[str, Any],
         *,
         priority: str,
@@ -306,7 +293,7 @@ class JobManager:
         record = JobRecord(
             job_id=new_job_id(),
             owner=owner or user.user_id,
-            kind="search",
+            kind=spec.kind,
             action=dict(action),
             name=spec.name,
             project=spec.project,
@@ -326,7 +313,7 @@ class JobManager:
         """Queue a job that goes on where another one ended; it stays its owner's."""
         return self._queue(
             user,
-            SearchSpec.from_mapping(dict(job.spec)),
+            parse_spec(job.kind, job.spec),
             action,
             priority=job.priority,
             workers=job.workers_wanted,
@@ -375,20 +362,17 @@ class JobManager:
     def _rank_of(self, job: JobRecord) -> float:
         return self._settings.queue.priorities.get(job.priority, -math.inf)
 
-    def _workers(self, spec: SearchSpec, asked: int | None) -> int:
+    def _workers(self, spec: JobSpec, asked: int | None) -> int:
         """Return how many workers a job wants: as asked, as the spec allows, as the cluster has."""
         most = spec.resources.max_workers
         fit = int(self.cluster().cpus // spec.resources.cpus_per_worker) or 1
         wanted = asked or most or fit
         return max(min(wanted, most or wanted), 1)
 
-    def _estimate(self, spec: SearchSpec, workers: int) -> dict[str, Any]:
-        from service.search.estimate import estimate
-        from service.search.prepare import prepare
-
-        found = estimate(prepare(spec, self._settings.storage.path), workers=workers)
-        self._estimates[_digest(spec.to_mapping())] = found.seconds
-        return found.to_mapping()
+    def _estimate(self, spec: JobSpec, workers: int) -> dict[str, Any]:
+        seconds, found = estimate_of(spec, workers=workers, folder=self._settings.storage.path)
+        self._estimates[_digest(spec.to_mapping())] = seconds
+        return found
 
 
 def new_job_id() -> str:
@@ -399,6 +383,14 @@ def new_job_id() -> str:
 def _require(allowed: bool, user: UserRecord, what: str) -> None:
     if not allowed:
         raise JobError(f"`{user.user_id}` is a {user.role} and may not {what}; ask an admin")
+
+
+def _extension_line(job: JobRecord) -> str:
+    return (
+        f"scale extend {job.job_id} --budget FLOP"
+        if job.kind == "study"
+        else f"extend {job.job_id} --trials N"
+    )
 
 
 def _digest(mapping: Mapping[str, Any]) -> str:

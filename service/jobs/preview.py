@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from service.jobs.kinds import JobSpec, notes_of, plan_rows
 from service.jobs.records import Quota
-from service.search.spec import SearchSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Preview:
     @classmethod
     def of(
         cls,
-        spec: SearchSpec,
+        spec: JobSpec,
         *,
         workers: int,
         estimate: Mapping[str, Any] | None,
@@ -38,12 +38,11 @@ class Preview:
         position: int,
     ) -> Self:
         """Put together what a spec says and what the service knows."""
-        rounds = ({"trials": r.trials, "epochs": r.epochs, "why": r.reason} for r in spec.plan())
         return cls(
             name=spec.name,
             project=spec.project,
             workers=workers,
-            rounds=tuple(rounds),
+            rounds=tuple(plan_rows(spec)),
             estimate=estimate,
             quota=quota.to_mapping(),
             used=used,
@@ -56,8 +55,8 @@ class Preview:
         return asdict(self)
 
 
-def _warnings(spec: SearchSpec, quota: Quota, used: Mapping[str, float], workers: int) -> list[str]:
-    found = list(spec.notes)
+def _warnings(spec: JobSpec, quota: Quota, used: Mapping[str, float], workers: int) -> list[str]:
+    found = list(notes_of(spec))
     if quota.max_workers is not None and workers > quota.max_workers:
         found.append(f"it wants {workers} workers, and gets {quota.max_workers} at most")
     if quota.max_jobs is not None and used["max_jobs"] >= quota.max_jobs:

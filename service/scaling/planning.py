@@ -74,6 +74,7 @@ def plan_study(
     *,
     workers: int | None = None,
     flops_per_s: float | None = None,
+    folder: str | Path | None = None,
 ) -> StudyPlan:
     """Return what a study would train, and an estimate of what that costs.
 
@@ -81,12 +82,13 @@ def plan_study(
         spec: the study.
         workers: processes; None: one per core.
         flops_per_s: of one worker; None: measured here, in some seconds.
+        folder: where the study's outputs would go, which must be writable; None: `runs`.
 
     Raises:
         ConfigError: the spec breaks a rule.
 
     """
-    parsed = prepare_study(spec, None)
+    parsed = prepare_study(spec, folder)
     num_workers = Workers(num=workers).count(parsed.as_search)
     groups = make_groups(parsed)
     state = StudyState(parsed, groups, ())

@@ -12,6 +12,7 @@ from service.ledger.records import SearchRecord
 from service.scaling.groups import base_config, make_groups
 from service.scaling.procedure import StudyProcedure
 from service.scaling.study_spec import StudySpec
+from service.search.allowance import Allowance
 from service.search.display import Display, Silent
 from service.search.prepare import check_config, check_writable
 from service.search.provenance import code_fingerprint, refuse_changes, versions
@@ -36,6 +37,10 @@ def run_study(
     seed: int | None = None,
     display: Display | None = None,
     report: Report | None = None,
+    allowance: Allowance | None = None,
+    folder: str | Path = "runs",
+    owner: str | None = None,
+    of_job: tuple[str, int] | None = None,
 ) -> str:
     """Run a study to its end; return its id.
 
@@ -44,20 +49,24 @@ def run_study(
         workers: processes to spread trials over; None: one per core. One needs no Ray.
         address: a Ray cluster to join.
         ledger: file or URL where everything is recorded.
-        out: folder of report and tables; None: `runs/<study id>`.
+        out: folder of report and tables; None: `<folder>/<study id>`.
         seed: seed of everything random; None: the spec's.
         display: who watches; None: nobody.
         report: writes the outputs once the trials have ended; None: only the ledger is written.
+        allowance: who says how many of the workers it may hold at a time; None: all.
+        folder: where studies have their folders.
+        owner: the user of a service whose study it is; None: nobody's.
+        of_job: id and attempt of the service's job that runs it.
 
     Raises:
         ConfigError: if the spec, the data or the site break a rule; nothing was started.
 
     """
-    parsed = prepare_study(spec, out)
-    means = Workers(num=workers, address=address)
+    parsed = prepare_study(spec, folder if out is None else out)
+    means = Workers(num=workers, address=address, allowance=allowance)
     means.check(parsed.as_search)
     with Ledger.open(str(ledger)) as opened:
-        record = _create(opened, parsed, out, seed)
+        record = _create(opened, parsed, out, seed, folder, owner, of_job)
         shown = display or Silent()
         shown.note(f"study {record.search_id}, seed {record.seed}")
         run_recorded(opened, record, parsed, means, shown, report)
@@ -73,6 +82,7 @@ def resume_study(
     accept_changes: bool = False,
     display: Display | None = None,
     report: Report | None = None,
+    allowance: Allowance | None = None,
 ) -> str:
     """Go on with a study that was interrupted, stopped or killed; return its id.
 
@@ -93,7 +103,7 @@ def resume_study(
             return study_id
         refuse_changes(opened, record, accept_changes)
         spec = StudySpec.from_mapping(dict(record.spec))
-        means = Workers(num=workers, address=address)
+        means = Workers(num=workers, address=address, allowance=allowance)
         run_recorded(opened, record, spec, means, shown, report)
     return study_id
 
@@ -111,6 +121,7 @@ def extend_study(
     accept_changes: bool = False,
     display: Display | None = None,
     report: Report | None = None,
+    allowance: Allowance | None = None,
 ) -> str:
     """Add sizes, budgets or seeds to a study and train what that makes missing; return its id.
 
@@ -126,6 +137,7 @@ def extend_study(
         accept_changes: train on under changed code or versions; it is recorded.
         display: who watches; None: nobody.
         report: writes the outputs once the trials have ended.
+        allowance: who says how many of the workers it may hold at a time; None: all.
 
     Raises:
         ConfigError: nothing was added, or the addition breaks a rule of the spec.
@@ -137,11 +149,11 @@ def extend_study(
         record = study_record(opened, study_id)
         refuse_second_driver(opened, record)
         old = StudySpec.from_mapping(dict(record.spec))
-        spec = prepare_study(_extended(old, sizes, budgets_flops, seeds, budget), record.out_dir)
+        spec = prepare_study(extended(old, sizes, budgets_flops, seeds, budget), record.out_dir)
         refuse_changes(opened, record, accept_changes)
         opened.update_search(study_id, spec=spec.to_mapping())
         opened.add_event(study_id, "extension", {"before": old.to_mapping()})
-        means = Workers(num=workers, address=address)
+        means = Workers(num=workers, address=address, allowance=allowance)
         run_recorded(opened, opened.search(study_id), spec, means, display or Silent(), report)
     return study_id
 
@@ -233,7 +245,13 @@ def _nothing(_ledger: Ledger, _study_id: str, _folder: Path) -> None:
 
 
 def _create(
-    ledger: Ledger, spec: StudySpec, out: str | Path | None, seed: int | None
+    ledger: Ledger,
+    spec: StudySpec,
+    out: str | Path | None,
+    seed: int | None,
+    folder: str | Path,
+    owner: str | None,
+    of_job: tuple[str, int] | None,
 ) -> SearchRecord:
     """Record a new study, which names its folder unless the user did."""
     record = ledger.create_search(
@@ -246,20 +264,28 @@ def _create(
         versions=versions(),
         code_fingerprint=code_fingerprint(),
         out_dir=None,
+        owner=owner,
+        of_job=of_job,
     )
-    folder = Path("runs") / record.search_id if out is None else Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    ledger.update_search(record.search_id, out_dir=str(folder.resolve()))
+    own = Path(folder) / record.search_id if out is None else Path(out)
+    own.mkdir(parents=True, exist_ok=True)
+    ledger.update_search(record.search_id, out_dir=str(own.resolve()))
     return ledger.search(record.search_id)
 
 
-def _extended(
+def extended(
     old: StudySpec,
     sizes: Mapping[str, Iterable[Any]] | None,
     budgets_flops: Iterable[float],
-    seeds: Mapping[str, int] | None,
-    budget: Mapping[str, float] | None,
+    seeds: Mapping[str, int] | None = None,
+    budget: Mapping[str, float] | None = None,
 ) -> StudySpec:
+    """Return a study's spec with more sizes, budgets or seeds; see `extend_study`.
+
+    Raises:
+        ConfigError: nothing was added, or the addition breaks a rule of the spec.
+
+    """
     changes: dict[str, Any] = {"budget": dict(budget or {})}
     if sizes:
         unknown = [path for path in sizes if path not in old.sizes]

@@ -20,6 +20,7 @@ from service.scaling.points import Points
 from service.scaling.running import Report, run_recorded, study_record
 from service.scaling.study_points import study_points
 from service.scaling.study_spec import StudySpec, Values
+from service.search.allowance import Allowance
 from service.search.display import Display, Silent
 from service.search.provenance import refuse_changes
 from service.search.session import Workers
@@ -97,6 +98,7 @@ def run_verification(
     accept_changes: bool = False,
     display: Display | None = None,
     report: Report | None = None,
+    allowance: Allowance | None = None,
 ) -> list[Verification]:
     """Predict, store, train and compare, for each recipe of a study.
 
@@ -113,6 +115,7 @@ def run_verification(
         accept_changes: train on under changed code or versions; it is recorded.
         display: who watches; None: nobody.
         report: writes the outputs once the trials have ended.
+        allowance: who says how many of the workers it may hold at a time; None: all.
 
     Returns:
         The comparison at this budget, one per recipe.
@@ -143,7 +146,7 @@ def run_verification(
                 opened.add_event(study_id, PREDICTION, payload)
         # What is trained now was decided above; limits of the study's own time do not hold for it.
         free = spec.with_values(budget={})
-        means = Workers(num=workers, address=address)
+        means = Workers(num=workers, address=address, allowance=allowance)
         run_recorded(opened, record, free, means, display or Silent(), report)
         found = [each for each in verifications(opened, study_id) if _near(each.flops, budget)]
     if not found:

@@ -14,6 +14,7 @@ from service.jobs.settings import ServiceSettings
 from service.ledger import Ledger
 from service.ledger.records import SearchRecord
 from service.web.charts import ChartBoard
+from service.web.studies import StudyBoard
 
 if TYPE_CHECKING:
     from service.jobs.manager import JobManager
@@ -72,6 +73,7 @@ class Services:
     """Where the service stands: what CO2 on its pages is computed with."""
     best: BestValues = field(init=False)
     charts: ChartBoard = field(init=False)
+    studies: StudyBoard = field(init=False)
     total_kwh: Cached = field(init=False)
     started_unix_s: float = field(default_factory=time.time)
     _has_users: bool = False
@@ -80,6 +82,7 @@ class Services:
     def __post_init__(self) -> None:
         self.best = BestValues(self.ledger)
         self.charts = ChartBoard(self.ledger, self.site)
+        self.studies = StudyBoard(self.ledger, self.site)
         self.total_kwh = Cached(self.ledger.total_kwh, TOTAL_KNOWN_FOR_S)
 
     @property

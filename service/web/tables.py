@@ -29,11 +29,15 @@ def table_stream(ledger: Ledger, search_id: str, table: Table, format: Format) -
             "rounds": ledger.rounds_frame,
         }[table](search_id)
     )
-    name = f"{search_id}-{table}.{format}"
+    return frame_stream(frame, f"{search_id}-{table}", format)
+
+
+def frame_stream(frame: pd.DataFrame, name: str, format: Format) -> StreamingResponse:
+    """Answer with a table as a download of that name, piece by piece."""
     return StreamingResponse(
         _csv(frame) if format == "csv" else _parquet(frame),
         media_type=MEDIA[format],
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+        headers={"Content-Disposition": f'attachment; filename="{name}.{format}"'},
     )
 
 

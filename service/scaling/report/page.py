@@ -29,7 +29,7 @@ EXPONENTS = {
 def render_page(study: Analysis, charts: Sequence[Chart]) -> str:
     """Return the study's report as one self-contained HTML document."""
     first = [chart for chart in charts if chart.name == "frontier"]
-    later = [chart for chart in charts if chart.name != "frontier"] + _tables(study)
+    later = [chart for chart in charts if chart.name != "frontier"] + tables(study)
     return render(
         "study.html",
         with_plotly=True,
@@ -132,7 +132,7 @@ def trust(study: Analysis) -> list[tuple[str, str, str]]:
     return found
 
 
-def _tables(study: Analysis) -> list[Chart]:
+def tables(study: Analysis) -> list[Chart]:
     """Return what is said in numbers only: a chart without a picture shows its table."""
     listed: list[tuple[str, str, str, pd.DataFrame | None]] = [
         ("off-optimal", "The cost of a wrong size", _about_wrong_sizes(study),

@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter
 
-from service.web.pages import assets, energy, overview, searches, work
+from service.web.pages import assets, energy, overview, searches, studies, work
 
 router = APIRouter()
-for part in (assets.router, overview.router, searches.router, work.router, energy.router):
-    router.include_router(part)
+for part in (assets, overview, searches, studies, work, energy):
+    router.include_router(part.router)
 
 __all__ = ["router"]

@@ -66,7 +66,8 @@ def job_page(request: Request, identity: Visitor, job_id: JobId) -> Response:
     services = services_of(request)
     job = job_for(services, identity, job_id)
     if job.search_id is not None:
-        return RedirectResponse(f"/searches/{job.search_id}", status_code=303)
+        folder = "studies" if job.kind == "study" else "searches"
+        return RedirectResponse(f"/{folder}/{job.search_id}", status_code=303)
     return render(request, "job.html", identity=identity, job=shown(services, job))
 
 

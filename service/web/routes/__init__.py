@@ -14,6 +14,7 @@ from service.web.routes import (
     sign_in,
     specs,
     statement,
+    studies,
     trials,
 )
 
@@ -26,6 +27,7 @@ for router in (
     jobs.router,
     specs.router,
     searches.router,
+    studies.router,
     trials.router,
     charts.router,
     energy.router,

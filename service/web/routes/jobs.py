@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from service.jobs.records import LIVE_STATES, JobRecord
 from service.web.access import Asking, Identity, address_of, require_role
@@ -37,12 +37,14 @@ class Submission(BaseModel):
 
 
 class Extension(BaseModel):
-    """What to add to a search that ended."""
+    """What to add to a search (trials, epochs, space) or study (budgets, sizes) that ended."""
 
     model_config = ConfigDict(extra="forbid")
     trials: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     space: dict[str, Any] | None = None
+    budgets_flops: Annotated[list[PositiveFloat], Field(max_length=1000)] | None = None
+    sizes: dict[str, Annotated[list[Any], Field(max_length=1000)]] | None = None
 
 
 class LogView(BaseModel):
@@ -119,7 +121,7 @@ def show(request: Request, identity: Asking, job_id: JobId) -> JobView:
 
 @router.post("/jobs/{job_id}/extend", status_code=202, summary="Add to a finished search")
 def extend(request: Request, identity: Asking, job_id: JobId, extension: Extension) -> JobView:
-    """Queue a job that adds trials, epochs or another space to what this one finished."""
+    """Queue a job that adds to what this one finished; what it has not is trained, no more."""
     services = services_of(request)
     own_job(services, identity, job_id)
     wanted = extension.model_dump(exclude_none=True)

@@ -91,7 +91,7 @@ def test_an_allowed_file_is_read(tmp_path: Path) -> None:
     ("spec", "says"),
     [
         ({"name": "x" * 300_000}, "may have 256 kB here, but this one has 293"),
-        ({**SPEC, "kind": "service"}, "kind search, but got 'service'"),
+        ({**SPEC, "kind": "service"}, "kind search or study, but got 'service'"),
         ({**SPEC, "kind": ["search"]}, "kind search"),
         ({**SPEC, "rounds": [{"sampler": "random", "trials": 200_000}]}, "plans 200000"),
         ({"space": {1: {2: 3}}}, "."),

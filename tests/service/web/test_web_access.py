@@ -4,6 +4,7 @@ import re
 
 import pytest
 from fastapi.testclient import TestClient
+from study_in_ledger import add_study
 
 from service.jobs.settings import ServiceSettings
 from service.web.access import SESSION_COOKIE
@@ -20,7 +21,10 @@ READERS = (401, 404, 200, 200, 200)
 OWNERS = (401, 404, 403, 409, 409)
 """409: allowed, but the search has ended."""
 ADMINS = (401, 403, 403, 403, 200)
+NO_LAW = (401, 404, 409, 409, 409)
+"""409: it may be read, but has no points yet."""
 S = "/api/v1/searches/small-1"
+T = "/api/v1/studies/law-1"
 
 ROUTES = [
     ("GET", "/healthz", OPEN),
@@ -50,6 +54,13 @@ ROUTES = [
     ("GET", f"{S}/ledger", READERS),
     ("POST", f"{S}/trials/1/stop", OWNERS),
     ("DELETE", S, (401, 404, 403, 204, 404)),
+    ("GET", T, READERS),
+    ("GET", f"{T}/points", READERS),
+    ("GET", f"{T}/tables/points.csv", READERS),
+    ("GET", f"{T}/fits", READERS),
+    ("GET", f"{T}/charts", READERS),
+    ("GET", f"{T}/frontier?flops=1e12", NO_LAW),
+    ("GET", f"{T}/predict?flops=1e12", NO_LAW),
     ("POST", "/api/v1/specs/check", (401, 200, 403, 200, 200)),
     ("POST", "/api/v1/jobs", (401, 201, 403, 201, 201)),
     ("GET", "/api/v1/jobs/{job}", READERS),
@@ -69,9 +80,14 @@ PAGES = [
     ("/compare?id=small-1", (303, 404, 200, 200, 200)),
     ("/searches/small-1", (303, 404, 200, 200, 200)),
     ("/searches/small-1/trials/1", (303, 404, 200, 200, 200)),
+    ("/studies/law-1", (303, 404, 200, 200, 200)),
     ("/jobs/{job}", (303, 404, 200, 200, 200)),
 ]
-STREAMS = {f"{S.replace('small-1', '{search_id}')}/live", "/api/v1/jobs/{job_id}/log/stream"}
+STREAMS = {
+    f"{S.replace('small-1', '{search_id}')}/live",
+    f"{T.replace('law-1', '{study_id}')}/live",
+    "/api/v1/jobs/{job_id}/log/stream",
+}
 """Never end, so the browser's tests read them."""
 
 
@@ -86,12 +102,18 @@ def body_for(path):
 
 
 @pytest.fixture
+def study(service):
+    """A study of ada's without points, in the project that bob reads."""
+    return add_study(service.ledger)
+
+
+@pytest.fixture
 def job(service):
     return service.client("ada").post("/api/v1/jobs", json=body_for("/jobs")).json()["job_id"]
 
 
 @pytest.mark.parametrize(("method", "path", "expected"), ROUTES, ids=lambda v: str(v)[:50])
-def test_api_routes(service, search, job, method, path, expected):
+def test_api_routes(service, search, study, job, method, path, expected):
     path = path.replace("{job}", job)
     found = tuple(
         service.client(user).request(method, path, json=body_for(path)).status_code
@@ -101,7 +123,7 @@ def test_api_routes(service, search, job, method, path, expected):
 
 
 @pytest.mark.parametrize(("path", "expected"), PAGES, ids=lambda v: str(v)[:50])
-def test_pages(service, search, job, path, expected):
+def test_pages(service, search, study, job, path, expected):
     path = path.replace("{job}", job)
     headers = {"accept": "text/html"}
     found = tuple(service.client(u).get(path, headers=headers).status_code for u in VISITORS)
@@ -114,7 +136,7 @@ def test_the_table_holds_every_route_of_the_api(service):
         for path in service.app.openapi()["paths"]
         if path not in STREAMS
     ]
-    listed = [path.replace("{job}", "j-1") for _, path, _ in ROUTES]
+    listed = [path.partition("?")[0].replace("{job}", "j-1") for _, path, _ in ROUTES]
     missing = [p.pattern for p in patterns if not any(p.fullmatch(path) for path in listed)]
     assert missing == []
 
