@@ -31,7 +31,7 @@ def _write(folder: Path, *, zipped: bool = False) -> None:
     for file, array in zip(FILES, _arrays(), strict=True):
         content = _idx(array)
         if zipped:
-            (folder / f"{file}.gz").write_bytes(gzip.compress(content))
+            (folder / f"{file}.gz").write_bytes(gzip.compress(content, mtime=0))
         else:
             (folder / file).write_bytes(content)
 
