@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from scipy import stats
 
 from search_spaces.lecture import FOLDER
 from service.lecture import long_run
@@ -38,6 +39,26 @@ def test_the_arms_are_the_papers_and_each_has_a_command_of_its_own():
     specs = [SearchSpec.from_yaml(FOLDER / arm.spec, arm.set) for arm in arms]
     assert len({str([(r.trials, r.epochs, r.halving) for r in spec.plan()]) for spec in specs}) == 1
     assert len({str(spec.finalists) for spec in specs}) == 1
+
+
+def test_the_record_is_of_these_arms_with_one_budget_and_one_look_at_the_test_rows():
+    page = page_of("p34")
+    recorded = recorded_table(page)
+    assert recorded is not None
+    arms = {(arm.column, arm.name): arm for arm in LongRun(page).arms}
+    assert len({(arm.trials, arm.epochs) for arm in recorded.arms}) == 1
+    for found in recorded.arms:
+        arm = arms[found.column, found.name]
+        assert (found.published_percent, found.command) == (arm.published_percent, arm.command)
+        assert found.test_looks == 1
+        low, high = stats.t.interval(
+            0.95,
+            len(found.tests_percent) - 1,
+            loc=found.test_percent,
+            scale=stats.sem(found.tests_percent),
+        )
+        assert (found.low_percent, found.high_percent) == pytest.approx((low, high), abs=0.01)
+        assert found.energy_wh > 0
 
 
 SPEC = """
