@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from scipy import stats
 
 from search_spaces.lecture import FOLDER
 from service.lecture import long_run
+from service.lecture.findings import Findings, new_figure
 from service.lecture.long_run import LongRun, recorded_table, table_of, write_recorded
 from service.lecture.pages import Page, page_of
+from service.lecture.rendering import section
+from service.lecture.running import PageOutcome, Variant
 from service.search.spec import SearchSpec
 from trainers.config import DataConfig
 from trainers.data import load
@@ -99,6 +103,23 @@ def test_arms_run_once_and_their_table_can_be_read_again(tmp_path, monkeypatch):
     assert recorded_table(page) is None
     write_recorded(first, tmp_path / "p34-results.yaml")
     assert recorded_table(page) == first
+
+
+def test_the_page_shows_the_record_with_date_machine_and_difference():
+    page = page_of("p34")
+    recorded = recorded_table(page)
+    assert recorded is not None
+    findings = Findings(table=pd.DataFrame({"epoch": [1]}), measures={}, figure=new_figure()[0])
+    variant = Variant(
+        findings=findings, energy_kwh=1e-6, seconds=1.0, search_ids=("made-up-1",), reused=False
+    )
+    html = section(
+        PageOutcome(page=page, default=variant, yours=None, overrides=(), energy_method="-")
+    )
+    for row in table_of(recorded):
+        assert f"<td>{row['ours']}</td>" in html
+    for text in (recorded.date, recorded.machine, "isoflop lecture run p34 --long", "500 epochs"):
+        assert text in html
 
 
 def test_a_page_without_a_long_run_is_refused():
