@@ -50,6 +50,7 @@ def test_the_record_is_of_these_arms_with_one_budget_and_one_look_at_the_test_ro
     recorded = recorded_table(page)
     assert recorded is not None
     arms = {(arm.column, arm.name): arm for arm in LongRun(page).arms}
+    assert {(arm.column, arm.name) for arm in recorded.arms} == set(arms)
     assert len({(arm.trials, arm.epochs) for arm in recorded.arms}) == 1
     for found in recorded.arms:
         arm = arms[found.column, found.name]
