@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,11 +30,16 @@ def valley(size: dict[str, Any], budget: float, lr: float) -> float:
     return (1 + off) * (budget / 5e5) ** -0.1
 
 
-def play(spec: StudySpec, loss: Loss, known: list[TrialRecord] | None = None) -> list[TrialRecord]:
+def play(
+    spec: StudySpec,
+    loss: Loss,
+    known: list[TrialRecord] | None = None,
+    predictions: Sequence[dict[str, Any]] = (),
+) -> list[TrialRecord]:
     """Run a study whose trials end at once with the loss of the surface."""
     trials = list(known or [])
     for _ in range(20):
-        wave = StudyState(spec, make_groups(spec, trials), trials).next_wave()
+        wave = StudyState(spec, make_groups(spec, trials, predictions), trials).next_wave()
         if wave is None:
             return trials
         for new in wave.trials:
@@ -140,9 +145,38 @@ def test_what_is_added_is_all_that_is_trained(changes: dict[str, Any], num_point
     assert len(added) == num_points
 
 
-def test_what_was_cut_off_is_trained_again() -> None:
-    known = play(wide(), valley)
-    cut = [replace(t, state="stopped", metrics={}) if t.trial_id >= 30 else t for t in known]
-    trials = play(wide(), valley, cut)
-    again = [(t.config_id, t.seed) for t in trials[len(known) :]]
-    assert again == [(t.config_id, t.seed) for t in known[30:]]
+@pytest.mark.parametrize("first_lost", [1, 3, 30])
+def test_what_was_cut_off_is_trained_again(first_lost: int) -> None:
+    spec = wide(tune={**SMALL["tune"], "budgets": 2})
+    known = play(spec, valley)
+    cut = [
+        replace(t, state="stopped", metrics={}) if t.trial_id >= first_lost else t for t in known
+    ]
+    trials = play(spec, valley, cut)
+    again = {(t.config_id, t.seed) for t in trials[len(known) :]}
+    if first_lost == 30:  # all of the tuning is there, so what follows is the same
+        assert again == {(t.config_id, t.seed) for t in known[30:]}
+    tuned = {
+        (facts_of(t)["size"]["model.width"], facts_of(t)["budget_flops"])
+        for t in trials
+        if facts_of(t)["purpose"] == "tuning" and t.state == "complete"
+    }
+    assert tuned == {(w, c) for w in (2, 4, 8, 16, 32) for c in (5e5, 2e6)}
+
+
+@pytest.mark.parametrize("per", ["size", "point"])
+@pytest.mark.parametrize("width", [16, 24, 4000])
+def test_a_prediction_asks_for_one_point_beside_the_studys_own(per: str, width: int) -> None:
+    """At a size of the study, at one between, and at one too large for all of its budgets."""
+    spec = wide(tune={**SMALL["tune"], "per": per})
+    known = play(spec, valley)
+    flops = 2e9 if width == 4000 else 3.2e7
+    prediction = {"recipe": {}, "size": {"model.width": width}, "data_size": None, "flops": flops}
+    trials = play(spec, valley, known, [prediction])
+    assert trials[: len(known)] == known
+    added = [facts_of(trial) for trial in trials[len(known) :]]
+    [point] = [facts for facts in added if facts["purpose"] == "verification"]
+    assert (point["size"]["model.width"], point["budget_flops"]) == (width, flops)
+    assert {facts["purpose"] for facts in added} <= {"tuning", "verification"}
+    assert any(facts["purpose"] == "tuning" for facts in added) == (width != 16)
+    assert not any(facts["planned"] for facts in added if facts["size"]["model.width"] != 16)
