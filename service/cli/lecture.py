@@ -46,7 +46,10 @@ def run(
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every page, bound into one book.")] = False,
     long_: Annotated[
-        bool, typer.Option("--long", help="The page's table on real data: about an hour (p34).")
+        bool,
+        typer.Option(
+            "--long", help="The page's table on real data: ten minutes of a free core (p34)."
+        ),
     ] = False,
     out: OutOption = DEFAULT_OUT,
     as_json: JsonOption = False,

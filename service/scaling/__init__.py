@@ -8,6 +8,9 @@
     next_runs.py       which runs would narrow a prediction most
     comparison.py      one recipe against another at equal loss
 
+    questions.py       what one may ask of a fit; study.py adds tables, ledgers and files
+    gathering.py       every default question at once, for report/ and pictures/
+
 Notation: N parameters, D tokens (samples, for other data), C training FLOPs, L the loss.
 Numbers here need numpy, scipy and pandas only; torch, ray and plotting load where they are used.
 """

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from service.scaling.report.outputs import StudyOutputs
 
 SHOWN_LINES = 5
+MIN_HELDOUT = 3
+"""Predictions that a law needs behind it to be preferred for its held-out error."""
 UNJUDGED_LAW = "power_constant"
 """Drawn, and said not to be checked, where there are too few x to judge any law but a power."""
 
@@ -176,10 +178,11 @@ def _judgement(curve: Curve) -> str:
     name, row = curve.fit.law.replace("_", " "), curve.laws.iloc[0]
     if not curve.judged:
         return f"{name}, not checked: too few values to hold larger ones out"
+    held = f"on {int(row['num_heldout'])} larger values held out"
     if curve.fit.law == "last_value":
-        return f"{percent(float(row['rmse']))} off on larger values held out"
+        return f"{percent(float(row['rmse']))} off {held}"
     return (
-        f"{name}: {percent(float(row['rmse']))} off on larger values held out, against "
+        f"{name}: {percent(float(row['rmse']))} off {held}, against "
         f"{percent(float(row['last_value_rmse']))} for carrying the last value forward"
     )
 
@@ -214,6 +217,14 @@ def _curve(by: str, rows: pd.DataFrame, increasing: bool) -> Curve:
     x, y = ordered["x"].to_numpy(float), ordered["y"].to_numpy(float)
     fit, laws = choose_law(x, y, increasing=increasing)
     judged = True
+    enough = laws[laws["num_heldout"] >= MIN_HELDOUT]
+    if len(enough) and laws["num_heldout"].iloc[0] < MIN_HELDOUT:
+        # The best of many laws by a single prediction is luck: one with more behind it goes first.
+        laws = pd.concat([enough, laws.drop(enough.index)], ignore_index=True)
+        best = laws.iloc[0]
+        fit = fit_curve(
+            x, y, str(best["law"]), increasing=increasing, breaks=max(1, int(best["breaks"]))
+        )
     if fit.law == "last_value" and not _was_judged(laws, UNJUDGED_LAW):
         # With fewer different x than parameters the last value is all there is.
         with suppress(ScalingError):

@@ -201,7 +201,7 @@ def _largest_batch(spec: StudySpec, config: TrialConfig) -> int:
     if tuned is None:
         return config.train.batch_size
     if isinstance(tuned, Choice):
-        return max(int(value) for value in tuned.values)
+        return max(value for value in tuned.values if isinstance(value, int))
     return int(tuned.high if tuned.limits is None else tuned.limits[1])
 
 

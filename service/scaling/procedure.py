@@ -96,7 +96,7 @@ def _record(context: SearchContext, wave: Wave) -> int:
     next_id = ledger.next_trial_id(search_id)
     batches: dict[str, int] = {}
     records = [
-        _trial_record(new, next_id + place, number, batches.setdefault(new.group.key, len(batches)))
+        trial_record(new, next_id + place, number, batches.setdefault(new.group.key, len(batches)))
         for place, new in enumerate(wave.trials)
     ]
     ledger.put_round(
@@ -119,7 +119,8 @@ def _record(context: SearchContext, wave: Wave) -> int:
     return number
 
 
-def _trial_record(new: NewTrial, trial_id: int, round_: int, batch: int) -> TrialRecord:
+def trial_record(new: NewTrial, trial_id: int, round_: int, batch: int) -> TrialRecord:
+    """Return a waiting trial as the ledger holds it, its costs counted."""
     config = new.config
     cost = cost_of(config)
     return TrialRecord(

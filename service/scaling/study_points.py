@@ -47,7 +47,7 @@ def study_points(ledger: Ledger, study_id: str, *, verification: bool = False) -
     """
     spec = StudySpec.from_mapping(dict(study_record(ledger, study_id).spec))
     trials = [t for t in ledger.trials(study_id) if t.state not in NOT_DONE]
-    chosen = [t for t in _points(trials, spec.metric) if _verifies(t) == verification]
+    chosen = [t for t in _points(trials, spec) if _verifies(t) == verification]
     ended = [trial for trial in chosen if math.isfinite(value_of(trial, spec.metric))]
     if not ended:
         raise ScalingError(
@@ -117,10 +117,15 @@ def tuning_frame(ledger: Ledger, study_id: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _points(trials: Sequence[TrialRecord], metric: str) -> list[TrialRecord]:
+def _points(trials: Sequence[TrialRecord], spec: StudySpec) -> list[TrialRecord]:
     """Return the trials made as points, and the best tuning trial of each group and budget."""
     made = [trial for trial in trials if not is_tuning(trial)]
-    return sorted([*made, *_best_of_tuning(trials, metric)], key=lambda trial: trial.trial_id)
+    tuned = [
+        trial
+        for trial in _best_of_tuning(trials, spec.metric)
+        if facts_of(trial)["budget_flops"] in spec.budgets
+    ]
+    return sorted([*made, *tuned], key=lambda trial: trial.trial_id)
 
 
 def _best_of_tuning(trials: Sequence[TrialRecord], metric: str) -> list[TrialRecord]:

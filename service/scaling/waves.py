@@ -27,6 +27,9 @@ from service.search.samplers import Told, ask
 from service.search.seeds import derived_seed
 from trainers.config import TrialConfig
 
+VERIFIED_TUNING_SHARE = 0.1
+"""Of the budget to verify, for tuning a size that has no other budget."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NewTrial:
@@ -80,7 +83,11 @@ class StudyState:
         self.spec = spec
         self.groups = groups
         self.seed = spec.seed if seed is None else seed
-        self.trials = [trial for trial in trials if trial.state not in NOT_DONE]
+        recorded = list(trials)
+        self.trials = [trial for trial in recorded if trial.state not in NOT_DONE]
+        self._tuned_at: dict[str, set[float]] = {}
+        for trial in filter(is_tuning, recorded):
+            self._tuned_at.setdefault(key_of(trial), set()).add(facts_of(trial)["budget_flops"])
         self._by_group: dict[str, list[TrialRecord]] = {}
         for trial in self.trials:
             self._by_group.setdefault(key_of(trial), []).append(trial)
@@ -101,13 +108,15 @@ class StudyState:
 
     def tuned_budgets(self, group: Group) -> list[float]:
         """Return the budgets at which a group is tuned."""
-        tune, budgets = self.spec.tune, group.budgets or group.verified
-        if tune is None or not budgets:
+        tune, budgets = self.spec.tune, group.budgets
+        if tune is None:
             return []
+        if not budgets:  # a size made to verify, and too large for any budget of the study
+            return [VERIFIED_TUNING_SHARE * budget for budget in group.verified[:1]]
         if tune.per == "point":
-            return sorted(group.trained)
+            return list(budgets)
         num = min(tune.budgets, len(budgets))
-        known = {facts_of(t)["budget_flops"] for t in self._of(group) if is_tuning(t)}
+        known = self._tuned_at.get(group.key)
         places = [round(i * (len(budgets) - 1) / max(num, 2)) for i in range(num)]
         return sorted(known or {budgets[place] for place in places})
 

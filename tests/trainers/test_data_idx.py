@@ -31,7 +31,7 @@ def _write(folder: Path, *, zipped: bool = False) -> None:
     for file, array in zip(FILES, _arrays(), strict=True):
         content = _idx(array)
         if zipped:
-            (folder / f"{file}.gz").write_bytes(gzip.compress(content))
+            (folder / f"{file}.gz").write_bytes(gzip.compress(content, mtime=0))
         else:
             (folder / file).write_bytes(content)
 
@@ -96,7 +96,7 @@ def test_torchvision_fetches_where_it_is_installed(monkeypatch):
         (b"", "starts with nothing"),
         (b"hello world", "starts with 68656c6c"),
         (_idx(np.zeros((3, 2)))[:-1], r"must hold \(3, 2\) values .* but holds 5"),
-        (gzip.compress(_idx(np.zeros(3)))[:-6], "readable IDX file"),
+        (gzip.compress(_idx(np.zeros(3)), mtime=0)[:-6], "readable IDX file"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path, content, message):

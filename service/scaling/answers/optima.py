@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from service.scaling.joint_fit import JointFit
+from service.scaling.joint_laws import best_params, predict_loss
 from trainers.errors import ScalingError
 
 MAX_DRAWS = 400
@@ -36,20 +36,19 @@ def drawn_optima(fit: JointFit, flops: np.ndarray, flops_per_param_token: float)
     """Return the optima of each bootstrap draw; None if the fit has no bootstrap."""
     if fit.bootstrap is None or fit.bootstrap.empty:
         return None
-    frames: list[pd.DataFrame] = []
+    found = []
     for row in fit.bootstrap.head(MAX_DRAWS).to_dict("records"):
         draw = {str(name): float(value) for name, value in row.items()}
         try:
-            frames.append(fit.with_params(draw).optimum(flops, flops_per_param_token))
+            params = best_params(fit.law, draw, flops, flops_per_param_token)
         except ScalingError:
             continue  # a draw whose loss does not fall with size or data has no optimum
-    if not frames:
+        tokens = flops / (flops_per_param_token * params)
+        found.append((params, tokens, predict_loss(fit.law, draw, params, tokens)))
+    if not found:
         return None
-    return Draws(
-        params=np.array([frame["params"].to_numpy(float) for frame in frames]),
-        tokens=np.array([frame["tokens"].to_numpy(float) for frame in frames]),
-        loss=np.array([frame["loss"].to_numpy(float) for frame in frames]),
-    )
+    params_RB, tokens_RB, loss_RB = (np.array(column) for column in zip(*found, strict=True))
+    return Draws(params=params_RB, tokens=tokens_RB, loss=loss_RB)
 
 
 def frontier_loss(fit: JointFit, flops: np.ndarray, flops_per_param_token: float) -> np.ndarray:

@@ -11,6 +11,9 @@ from trainers.errors import ConfigError, nearest
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+NARROW_CHARS, WIDE_CHARS = 58, 108
+"""Characters of a legend's type that fit a column of a paper, and the default width."""
+HANDLE_CHARS = 6
 FORMATS = ("png", "svg", "pdf")
 NARROW_CM = 12.0
 """Below this width, a column of a paper: smaller type and thinner marks."""
@@ -85,10 +88,17 @@ def _draw(axes: Axes, figure: Figure, colours: dict[str, str], *, narrow: bool) 
     handles, labels = axes.get_legend_handles_labels()
     if handles and figure["layout"].get("showlegend", True):
         axes.figure.legend(
-            handles, labels, loc="outside upper left", ncols=2 if narrow else 4, frameon=False,
+            handles, labels, loc="outside upper left", frameon=False,
+            ncols=_columns(labels, narrow=narrow),
             fontsize=6.0 if narrow else 8.0, labelcolor=colours["muted"], handletextpad=0.5,
             columnspacing=1.2, handlelength=1.6,
         )  # fmt: skip
+
+
+def _columns(labels: list[str], *, narrow: bool) -> int:
+    """Return how many of the longest labels fit beside each other, with their handles."""
+    room = NARROW_CHARS if narrow else WIDE_CHARS
+    return max(1, min(4, room // (max(map(len, labels)) + HANDLE_CHARS)))
 
 
 def _band(axes: Axes, trace: Figure) -> None:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     Values = Sequence[float] | np.ndarray | pd.Series[Any]
 
 
+MOST_DOTS = 2_000
+"""More dots hide each other, and make a page of megabytes; the tables hold all."""
+
+
 def plain(values: Values) -> list[Any]:
     """Return plain numbers for JSON; what is not finite becomes a gap."""
     return json_numbers(np.asarray(values, dtype=float).tolist())
@@ -28,16 +32,24 @@ def dots(
     x: Values, y: Values, name: str, colour: str, *, symbol: str = "circle", size: float = 6,
     opacity: float = 1.0, text: Sequence[str] | None = None, legend: bool = True,
 ) -> Figure:  # fmt: skip
-    """Return points; `symbol` is circle, circle-open, star, diamond, triangle-up-open or x."""
+    """Return points, at most `MOST_DOTS` of them.
+
+    `symbol` is circle, circle-open, star, diamond, triangle-up-open or x.
+    """
+    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), MOST_DOTS)).astype(int))
     trace: Figure = {
-        "type": "scatter", "mode": "markers", "name": name, "x": plain(x), "y": plain(y),
+        "type": "scatter", "mode": "markers", "name": name,
+        "x": plain(np.asarray(x, dtype=float)[kept]), "y": plain(np.asarray(y, dtype=float)[kept]),
         "marker": {"color": colour, "size": size, "symbol": symbol, "opacity": opacity,
                    "line": {"color": colour, "width": 1.5}},
         "showlegend": legend,
         "hovertemplate": "%{x:.3g}, %{y:.4g}<extra>" + name + "</extra>",
     }  # fmt: skip
     if text is not None:
-        trace |= {"text": list(text), "hovertemplate": "%{text}<extra>" + name + "</extra>"}
+        trace |= {
+            "text": [text[i] for i in kept],
+            "hovertemplate": "%{text}<extra>" + name + "</extra>",
+        }
     return trace
 
 

@@ -14,6 +14,8 @@ from service.scaling.analysis import Analysis
 from service.search.provenance import versions
 
 SCHEMA = 1
+MOST_LEVERAGE = 100
+"""Rows of leverage in the record, those that move the law most; the Parquet table holds all."""
 STUDY_NAME = "study.json"
 
 
@@ -42,7 +44,7 @@ def record(study: Analysis) -> dict[str, Any]:
             "off_optimal": rows(study.off_optimal.frame),
             "extrapolation": extrapolation(study),
             "multiverse": rows(study.multiverse),
-            "leverage": rows(study.leverage),
+            "leverage": rows(study.leverage)[:MOST_LEVERAGE],
             "hyperparameters": [law.to_mapping() for law in study.hyperparameters],
             "comparisons": [found.to_mapping() for found in study.comparisons],
             "next_runs": rows(None if study.next_runs is None else study.next_runs.frame),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
+from scipy import stats
 
 from search_spaces.lecture import FOLDER
 from service.lecture import long_run
+from service.lecture.findings import Findings, new_figure
 from service.lecture.long_run import LongRun, recorded_table, table_of, write_recorded
 from service.lecture.pages import Page, page_of
+from service.lecture.rendering import section
+from service.lecture.running import PageOutcome, Variant
 from service.search.spec import SearchSpec
 from trainers.config import DataConfig
 from trainers.data import load
@@ -38,6 +43,27 @@ def test_the_arms_are_the_papers_and_each_has_a_command_of_its_own():
     specs = [SearchSpec.from_yaml(FOLDER / arm.spec, arm.set) for arm in arms]
     assert len({str([(r.trials, r.epochs, r.halving) for r in spec.plan()]) for spec in specs}) == 1
     assert len({str(spec.finalists) for spec in specs}) == 1
+
+
+def test_the_record_is_of_these_arms_with_one_budget_and_one_look_at_the_test_rows():
+    page = page_of("p34")
+    recorded = recorded_table(page)
+    assert recorded is not None
+    arms = {(arm.column, arm.name): arm for arm in LongRun(page).arms}
+    assert {(arm.column, arm.name) for arm in recorded.arms} == set(arms)
+    assert len({(arm.trials, arm.epochs) for arm in recorded.arms}) == 1
+    for found in recorded.arms:
+        arm = arms[found.column, found.name]
+        assert (found.published_percent, found.command) == (arm.published_percent, arm.command)
+        assert found.test_looks == 1
+        low, high = stats.t.interval(
+            0.95,
+            len(found.tests_percent) - 1,
+            loc=found.test_percent,
+            scale=stats.sem(found.tests_percent),
+        )
+        assert (found.low_percent, found.high_percent) == pytest.approx((low, high), abs=0.01)
+        assert found.energy_wh > 0
 
 
 SPEC = """
@@ -78,6 +104,23 @@ def test_arms_run_once_and_their_table_can_be_read_again(tmp_path, monkeypatch):
     assert recorded_table(page) is None
     write_recorded(first, tmp_path / "p34-results.yaml")
     assert recorded_table(page) == first
+
+
+def test_the_page_shows_the_record_with_date_machine_and_difference():
+    page = page_of("p34")
+    recorded = recorded_table(page)
+    assert recorded is not None
+    findings = Findings(table=pd.DataFrame({"epoch": [1]}), measures={}, figure=new_figure()[0])
+    variant = Variant(
+        findings=findings, energy_kwh=1e-6, seconds=1.0, search_ids=("made-up-1",), reused=False
+    )
+    html = section(
+        PageOutcome(page=page, default=variant, yours=None, overrides=(), energy_method="-")
+    )
+    for row in table_of(recorded):
+        assert f"<td>{row['ours']}</td>" in html
+    for text in (recorded.date, recorded.machine, "isoflop lecture run p34 --long", "500 epochs"):
+        assert text in html
 
 
 def test_a_page_without_a_long_run_is_refused():

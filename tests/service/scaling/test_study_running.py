@@ -35,7 +35,7 @@ from service.search.display import Silent
 from service.search.yaml_loading import dump_yaml
 from trainers import train_pack
 from trainers.config import TrialConfig
-from trainers.errors import ConfigError, LedgerError
+from trainers.errors import ConfigError, LedgerError, ScalingError
 from trainers.trial import Trial
 
 WSD = {"kind": "wsd", "warmup_fraction": 0.1, "cooldown_fraction": 0.3, "fork_budgets": True}
@@ -277,6 +277,8 @@ def test_a_spent_budget_ends_a_study_and_more_budget_goes_on(tmp_path: Path) -> 
     assert record.state == "finished"
     assert "the time budget is used up" in record.reason
     assert not any(trial.epochs_done for trial in trials_of(tmp_path, study_id))
+    with pytest.raises(ScalingError, match=r"has no finished point yet .* isoflop resume"):
+        points_of(tmp_path, study_id)
     extend_study(study_id, seeds={"default": 1}, ledger=tmp_path / "ledger.db", workers=1)
     assert len(points_of(tmp_path, study_id)) == 4
 
