@@ -12,7 +12,7 @@ demo: $(STAMP)
 	$(BIN)/isoflop search search_spaces/demo.yaml --out runs/demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
