@@ -79,6 +79,7 @@ searches = Table(
     UniqueConstraint("name", "number", name="one_search_per_name_and_number"),
     Index("searches_by_time", "created_unix_s", "search_id"),
     Index("searches_by_owner", "owner", "created_unix_s", "search_id"),
+    Index("searches_by_state", "state", "owner", "project"),
 )
 
 rounds = Table(

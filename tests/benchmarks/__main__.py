@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def main() -> None:
     """Run the benchmarks that were asked for, one after the other."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    names = ("speed", "share", "scheduling", "architectures", "scaling", "anytime")
+    names = ("speed", "share", "scheduling", "architectures", "scaling", "service", "anytime")
     parser.add_argument(
         "what", nargs="*", default="all", choices=[*names, "all"], help="all: all but anytime"
     )
@@ -52,6 +52,10 @@ def _run(name: str, options: argparse.Namespace) -> object:
         from tests.benchmarks import scaling
 
         return scaling.main(options.repeats)
+    if name == "service":
+        from tests.benchmarks import service_load
+
+        return service_load.main(60.0)
     from tests.benchmarks import anytime
 
     return anytime.main(options.data, options.seeds, options.seconds)

@@ -14,6 +14,7 @@ def upgrade() -> None:
     op.add_column("searches", sa.Column("owner", sa.Text(), nullable=True))
     op.create_index("searches_by_time", "searches", ["created_unix_s", "search_id"])
     op.create_index("searches_by_owner", "searches", ["owner", "created_unix_s", "search_id"])
+    op.create_index("searches_by_state", "searches", ["state", "owner", "project"])
     _create_users()
     _create_jobs()
     op.create_table(
