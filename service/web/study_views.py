@@ -10,6 +10,7 @@ from service.recipe.record import plain
 from service.report.numbers import percent
 from service.scaling.answers.result import Answer
 from service.scaling.pictures.all import all_charts
+from service.scaling.pictures.points import points_chart
 from service.scaling.report.page import exponents, tables, trust
 from service.scaling.study import ScalingStudy
 from service.web.charts import chart_view
@@ -101,8 +102,10 @@ class PredictionView(BaseModel):
 
 def charts_of(look: StudyLook) -> list[dict[str, Any]]:
     """Draw everything that a study has numbers for; those of the first screen come first."""
-    if look.analysis is None:
+    if look.study is None:
         return []
+    if look.analysis is None:
+        return [chart_view(points_chart(look.study.points))]
     charts = all_charts(look.analysis)
     first = ("frontier", "isoflop", "returns")
     order = {name: place for place, name in enumerate(first)}

@@ -35,7 +35,7 @@ function recipes(names, chosen) {
 
 function say(view) {
   byId("sentence").textContent = view.sentence ?? (view.num_points
-    ? `No law yet: ${view.why_no_law}.`.replace("..", ".")
+    ? `No law yet: ${view.why_no_law.replaceAll("`", "")}.`
     : "No point has been trained to its end yet; the laws follow as soon as there are enough.");
   byId("of-points").textContent = view.sentence === null ? "" : `From ${view.num_points} points${
     view.recipe ? ` of ${view.recipe}` : ""}${view.state === "running" ? " so far; fitted again as more finish" : ""}.`;
@@ -56,7 +56,7 @@ async function load() {
   busy = true;
   try {
     const view = await api(`studies/${id}${query({ recipe })}`);
-    const drawn = view.sentence === null ? { charts: [] } : await api(`studies/${id}/charts${query({ recipe })}`);
+    const drawn = view.num_points ? await api(`studies/${id}/charts${query({ recipe })}`) : { charts: [] };
     say(view);
     show(byId("first-charts"), drawn.charts.slice(0, NUM_FIRST));
     show(byId("charts"), drawn.charts.slice(NUM_FIRST));
@@ -104,8 +104,9 @@ function onState(now) {
   byId("kwh").textContent = energy(now.kwh);
   byId("seconds").textContent = duration(now.seconds);
   byId("trials").textContent = Object.values(now.trials).reduce((sum, n) => sum + n, 0);
-  byId("counts").textContent = Object.entries(now.trials).map(([state, n]) =>
-    `${n} ${state === "running" && !running ? "interrupted" : state}`).join(", ");
+  const counts = Object.entries(now.trials).map(([state, n]) =>
+    `${n} ${state === "running" && !running ? "interrupted" : state}`);
+  byId("counts").textContent = counts.length ? `trials: ${counts.join(", ")}` : "trials";
   const percent = now.epochs_planned ? Math.round((100 * now.epochs_done) / now.epochs_planned) : 0;
   byId("bar").style.width = `${percent}%`;
   byId("bar").parentElement.setAttribute("aria-valuenow", String(percent));

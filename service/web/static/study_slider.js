@@ -7,13 +7,22 @@ const WAIT_MS = 120;
 const DECADES_BEYOND = 2; // beyond one of them the answer carries a warning
 const byId = (name) => document.getElementById(name);
 
+function count(value, digits = 3) {
+  const rounded = Number(value.toPrecision(digits));
+  return rounded < 1e6 ? String(rounded) : rounded.toExponential().replace("e+", "e");
+}
+
+function compute(flops, digits = 2) {
+  return `${count(flops, digits)} FLOP`;
+}
+
 function grams(kg) {
   if (kg >= 0.1) return `${short(kg, 3)} kg`;
   return kg >= 1e-4 ? `${short(kg * 1e3, 3)} g` : `${short(kg * 1e6, 3)} mg`;
 }
 
-function range(low, high) {
-  return low === null || high === null ? "" : `${short(low, 3)} to ${short(high, 3)}`;
+function range(low, high, write = count) {
+  return low === null || high === null ? "" : `${write(low)} to ${write(high)}`;
 }
 
 export class BudgetSlider {
@@ -34,8 +43,8 @@ export class BudgetSlider {
     const chosen = this.flops();
     this.low = Math.log10(view.smallest_flops);
     this.high = Math.log10(view.largest_flops) + DECADES_BEYOND;
-    byId("budget-low").textContent = `${short(view.smallest_flops, 2)} FLOP, the smallest of the data`;
-    byId("budget-high").textContent = `100 times the largest, ${short(10 ** this.high, 2)} FLOP`;
+    byId("budget-low").textContent = `${compute(view.smallest_flops)}, the smallest of the data`;
+    byId("budget-high").textContent = `100 times the largest, ${compute(10 ** this.high)}`;
     byId("energy-basis").textContent = view.energy && `${view.energy}.`;
     this.input.min = this.low;
     this.input.max = this.high;
@@ -48,7 +57,7 @@ export class BudgetSlider {
   }
 
   move() {
-    const text = `${short(this.flops(), 3)} FLOP`;
+    const text = compute(this.flops(), 3);
     byId("budget-text").textContent = text;
     this.input.setAttribute("aria-valuetext", text);
     clearTimeout(this.timer);
@@ -70,12 +79,12 @@ export class BudgetSlider {
       document.querySelector(`#prediction [data-key="${key}"]`).textContent = text;
       document.querySelector(`#prediction [data-key="${key}-note"]`).textContent = note;
     };
-    const ends = range(found.loss_low, found.loss_high);
+    const ends = range(found.loss_low, found.loss_high, short);
     put("loss", short(found.loss), `predicted ${found.metric}, ${ends ? `${ends} (${found.interval})` : "without an interval: too few budgets"}`);
     const sizes = range(found.params_low, found.params_high);
-    put("params", short(found.params, 3), `parameters are best${sizes ? `, ${sizes}` : ""}`);
+    put("params", count(found.params), `parameters are best${sizes ? `, ${sizes}` : ""}`);
     const rows = range(found.tokens_low, found.tokens_high);
-    put("tokens", short(found.tokens, 3), `tokens or rows of data${rows ? `, ${rows}` : ""}`);
+    put("tokens", count(found.tokens), `tokens or rows of data${rows ? `, ${rows}` : ""}`);
     put("kwh", energy(found.kwh), found.kwh === null ? "energy is not known: no point was metered" : "energy of the site");
     put("kgco2e", found.kgco2e === null ? "–" : grams(found.kgco2e),
       found.kgco2e === null ? "CO2e is not known: set ISOFLOP_COUNTRY" : "CO2e");

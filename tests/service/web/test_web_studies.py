@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import threading
-import time
 
 import numpy as np
 import pandas as pd
 import pytest
-import uvicorn
-from study_in_ledger import BUDGETS, SPEC, TRUTH, add_points, add_study, best, finished_study
+from loopback import listening
+from study_in_ledger import BUDGETS, SPEC, TRUTH, add_points, add_study, best, finished_study, loss
 
 from service import AsyncClient, Client, ScalingStudy
 from service.client_wire import PointReader, submit_request
+from service.energy import Site
 from service.jobs.records import JobRecord
 from service.scaling.spec import StudySpec
+from service.web.study_views import PredictionView
 from trainers.errors import ServiceError
 
 BASE = "/api/v1/studies"
@@ -31,15 +31,8 @@ def study(service) -> str:
 @pytest.fixture
 def address(service):
     """The same service on a socket of this machine."""
-    config = uvicorn.Config(service.app, port=0, log_level="warning", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
+    with listening(service.app) as address:
+        yield address
 
 
 def test_the_api_answers_what_the_law_says(service, study):
@@ -54,10 +47,8 @@ def test_the_api_answers_what_the_law_says(service, study):
         assert params[name] == pytest.approx(value, rel=1e-3)
     for flops in (3e10, 1e12):
         found = client.get(f"{BASE}/{study}/predict", params={"flops": flops}).json()
-        params, tokens, loss = best(flops)
-        assert found["loss"] == pytest.approx(loss, rel=1e-4)
-        assert found["params"] == pytest.approx(params, rel=1e-2)
-        assert found["tokens"] == pytest.approx(tokens, rel=1e-2)
+        for name, value in zip(("params", "tokens", "loss"), best(flops), strict=True):
+            assert found[name] == pytest.approx(value, rel=1e-2)
         assert found["loss_low"] <= found["loss"] <= found["loss_high"]
         assert found["times_data"] == pytest.approx(flops / BUDGETS[-1], rel=0.01)
         assert found["kwh"] is found["kgco2e"] is None  # no point was metered
@@ -108,13 +99,15 @@ def test_a_study_without_enough_points_says_so(service):
     study_id = add_study(service.ledger)
     client = service.client("ada")
     assert client.get(f"{BASE}/{study_id}/points").json() == {"items": [], "next": None}
-    assert len(client.get(f"{BASE}/{study_id}/tables/points.csv").text.strip()) == 0
+    assert client.get(f"{BASE}/{study_id}/tables/points.csv").text.strip() == ""
+    assert client.get(f"{BASE}/{study_id}/charts").json()["charts"] == []
     add_points(service.ledger, study_id, BUDGETS[:1], num_sizes=3)
     service.ledger.update_search(study_id, state="stopped")
     view = client.get(f"{BASE}/{study_id}").json()
     assert (view["sentence"], view["num_points"]) == (None, 3)
     assert view["why_no_law"]
-    assert client.get(f"{BASE}/{study_id}/charts").json()["charts"] == []
+    [chart] = client.get(f"{BASE}/{study_id}/charts").json()["charts"]
+    assert (chart["name"], chart["table"]["num_rows"]) == ("points-so-far", 3)
     refused = client.get(f"{BASE}/{study_id}/predict?flops=1e10")
     assert refused.status_code == 409
     assert "has no law yet" in refused.json()["detail"]
@@ -221,3 +214,20 @@ def test_a_point_is_yielded_once_whatever_is_sent_again():
 def test_a_spec_object_is_sent_with_its_kind():
     spec = StudySpec(sizes={"model.width": [4, 8]}, budgets_flops=[1e9])
     assert submit_request(spec)["json"]["spec"]["kind"] == "study"
+
+
+def test_a_prediction_carries_energy_and_co2_of_the_site():
+    """C FLOP at 2e-17 kWh/FLOP, PUE 1.5, and Germany's intensity, written out."""
+    places = [(best(c)[0] * times, c) for c in BUDGETS for times in (0.25, 0.5, 1, 2, 4)]
+    frame = pd.DataFrame(places, columns=["params", "flops"])
+    frame["tokens"] = frame["flops"] / (6 * frame["params"])
+    frame["loss"] = [loss(n, d) for n, d in zip(frame["params"], frame["tokens"], strict=True)]
+    frame["kwh"] = 2e-17 * frame["flops"]
+    site = Site.from_environment({"ISOFLOP_COUNTRY": "DEU", "ISOFLOP_PUE": "1.5"})
+    columns = {name: name for name in ("params", "tokens", "flops", "loss", "kwh")}
+    study = ScalingStudy.from_frame(frame, site=site, **columns)
+    study.fit("chinchilla", bootstrap=0)
+    found = PredictionView.of(study.frontier(1e13), study)
+    assert found.kwh == pytest.approx(1e13 * 2e-17 * 1.5)
+    assert found.kgco2e == pytest.approx(found.kwh * site.intensity_g_per_kwh / 1000)
+    assert found.interval == "90 % prediction interval"
