@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse
 from service.web.pages.rendering import Visitor, render
 from service.web.pages.searches import latest_job, may_act
 from service.web.reading import SearchId
+from service.web.routes.artifacts import files_of
 from service.web.routes.searches import shown
 from service.web.routes.studies import study_for, study_state
 from service.web.services import services_of
@@ -33,6 +34,7 @@ def study_page(request: Request, identity: Visitor, study_id: SearchId) -> HTMLR
         job=job,
         may_act=may_act(identity, study, job),
         num_points=state["num_points"],
+        has_report=any(path.name == "report.html" for path in files_of(study)),
         percent=round(100 * state["epochs_done"] / planned) if planned else 0,
         rounds=ledger.rounds(study_id),
         warnings=list(dict.fromkeys(warnings)),
