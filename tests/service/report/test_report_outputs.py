@@ -170,7 +170,7 @@ def test_charts_come_in_order_each_with_a_table(page):
     ]
     places = [text.index(title) for title in titles]
     assert places == sorted(places)
-    assert text.count("The numbers") == 8
+    assert text.count("The numbers") == 9
     figures = [figure for block in page.json if isinstance(block, list) for figure in block]
     assert all(set(figure) == {"data", "layout"} for figure in figures)
 

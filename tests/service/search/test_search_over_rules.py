@@ -58,7 +58,7 @@ def test_every_setting_of_a_rule_is_in_the_catalogue_with_its_meaning():
 
 
 def test_a_rule_that_the_model_cannot_use_is_refused_before_anything_starts():
-    with pytest.raises((ConfigError, SpaceError), match=r"use `model\.kind: mlp`"):
+    with pytest.raises((ConfigError, SpaceError), match=r"use `model\.kind: local` with"):
         SearchSpec(**{**SMALL, "model": {"kind": "cnn", "width": 4}, "data": "mnist1d"})
 
 

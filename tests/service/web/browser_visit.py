@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Page, sync_playwright
 
 ROOT = Path(__file__).parents[3]
 CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 PATIENCE_S = 240.0
+SCREENSHOTS = os.environ.get("ISOFLOP_SCREENSHOTS")
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
 
@@ -25,6 +27,13 @@ DESK = {"width": 1280, "height": 900}
 def chromium() -> str | None:
     """Return the system's Chromium, or None where there is none."""
     return next((path for path in CHROMIUM if os.access(path, os.X_OK)), None)
+
+
+def screenshots_folder(factory: pytest.TempPathFactory) -> Path:
+    """Return where pictures go: the folder that ISOFLOP_SCREENSHOTS names, else a temporary one."""
+    folder = Path(SCREENSHOTS) if SCREENSHOTS else factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @contextlib.contextmanager
@@ -105,6 +114,11 @@ class Visit:
                     return found
             assert time.monotonic() < deadline, f"{what}: not within {timeout_s:.0f} s"
             self.page.wait_for_timeout(200)
+
+    def until_drawn(self) -> None:
+        """Wait for the charts, on pages that have some."""
+        if self.page.query_selector("#matched"):
+            self.until("charts are drawn", lambda: self.page.inner_text("#matched"))
 
     def number(self, selector: str, attribute: str) -> int:
         """Return a number that an element carries, 0 while it carries none."""

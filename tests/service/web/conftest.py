@@ -4,26 +4,14 @@ from dataclasses import dataclass, field
 
 import pytest
 from fastapi.testclient import TestClient
+from web_search import finished_search
 
 from service.jobs.manager import JobManager
 from service.jobs.settings import ServiceSettings
 from service.jobs.testing import FakeBackend
 from service.ledger import Ledger
 from service.ledger.records import SearchRecord
-from service.ledger.testing_records import border, round_record, segment_record, trial_record
 from service.web.app import create_app
-
-SPEC = {
-    "kind": "search",
-    "name": "small",
-    "project": "vision/plates",
-    "data": {"name": "digits", "num_train": 100},
-    "model": {"kind": "mlp", "depth": 1, "width": 8},
-    "train": {"epochs": 2},
-    "space": {"optimizer.lr": {"log_uniform": [1e-4, 1e-1]}},
-    "objectives": {"val_error": "minimize"},
-    "rounds": [{"sampler": "random", "trials": 4, "epochs": 2}],
-}
 
 
 @dataclass
@@ -80,39 +68,23 @@ def search(service, tmp_path) -> SearchRecord:
     return finished_search(service.ledger, tmp_path)
 
 
-def finished_search(ledger: Ledger, tmp_path, *, num_trials: int = 12) -> SearchRecord:
-    folder = tmp_path / "files"
-    folder.mkdir(exist_ok=True)
-    (folder / "report.html").write_text("<h1>report</h1>")
-    (folder / "secret.key").write_text("no")
-    record = ledger.create_search(
-        name="small", project="vision/plates", owner="ada", spec=SPEC, seed=0, out_dir=str(folder)
-    )
-    search_id = record.search_id
-    ledger.put_round(search_id, round_record(0, state="finished", reasons=[{"text": "coarse"}]))
-    ids = range(num_trials)
-    ledger.add_trials(
-        search_id,
-        [
-            trial_record(
-                i,
-                params={"optimizer.lr": 10 ** (-4 + 0.3 * (i % 10)), "optimizer.kind": "adam"},
-                config={"optimizer": {"lr": 0.1}},
-                horizon_epochs=3,
-            )
-            for i in ids
-        ],
-    )
-    ledger.add_segments(search_id, [segment_record("r0b0s0", ids, stop_epoch=3)])
-    attempt = ledger.begin_attempt(search_id, "r0b0s0")
-    ledger.apply(
-        border(search_id, attempt, [1, 2, 3], trial_ids=ids, val_error=0.5, train_loss=1.0)
-    )
-    states = {i: "pruned" if i % 4 == 3 else "complete" for i in ids}
-    ledger.update_trials(
-        search_id,
-        [(i, {"state": states[i], "metrics": {"val_error": 0.5 - i / 40}}) for i in ids],
-    )
-    ledger.add_event(search_id, "warning", {"text": "`lr` was <b>narrow</b>"})
-    ledger.update_search(search_id, state="finished", finished_unix_s=record.created_unix_s + 9)
-    return ledger.search(search_id)
+@pytest.fixture(scope="session")
+def real_service(tmp_path_factory):
+    """`isoflop serve` with a Ray head of its own, two users, and searches that were there before.
+
+    Gives the address, the users' tokens and the ids of the odd searches.
+    """
+    from browser_visit import serving
+    from odd_searches import add_odd_searches
+    from study_in_ledger import finished_study
+
+    folder = tmp_path_factory.mktemp("service")
+    with Ledger.open(folder / "isoflop.db") as ledger:
+        ledger.create_user("ada", "submitter")
+        ledger.create_user("bob", "viewer", projects=["vision/*"])
+        finished_search(ledger, folder, num_trials=60)
+        finished_study(ledger)
+        odd = add_odd_searches(ledger, "ada")
+        tokens = {user: ledger.add_token(user)[1] for user in ("ada", "bob")}
+    with serving(folder) as address:
+        yield address, tokens, odd

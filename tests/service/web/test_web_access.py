@@ -92,7 +92,7 @@ STREAMS = {
 
 
 def body_for(path):
-    from conftest import SPEC
+    from web_search import SPEC
 
     if path.endswith("/jobs"):
         return {"spec": SPEC}

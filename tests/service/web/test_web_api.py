@@ -7,8 +7,8 @@ import math
 import httpx
 import pandas as pd
 import pytest
-from conftest import SPEC
 from loopback import events, listening
+from web_search import SPEC
 
 from service.ledger.testing_records import border, segment_record, trial_record
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 import sqlalchemy as sa
-from conftest import SPEC
+from web_search import SPEC
 
 from service.ledger.schema import epochs, searches, trials
 from service.ledger.store import insert_new, row_of

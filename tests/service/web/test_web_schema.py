@@ -37,7 +37,7 @@ def test_every_operation_answers_as_documented(service, search, num_requests):
 
 
 def _job(service):
-    from conftest import SPEC
+    from web_search import SPEC
 
     return service.client("ada").post("/api/v1/jobs", json={"spec": SPEC}).json()["job_id"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from loopback import listening
 from study_in_ledger import BUDGETS, SPEC, TRUTH, add_points, add_study, best, finished_study, loss
 
 from service import AsyncClient, Client, ScalingStudy
+from service.cli import main
 from service.client_wire import PointReader, submit_request
 from service.energy import Site
 from service.jobs.records import JobRecord
@@ -231,3 +233,32 @@ def test_a_prediction_carries_energy_and_co2_of_the_site():
     assert found.kwh == pytest.approx(1e13 * 2e-17 * 1.5)
     assert found.kgco2e == pytest.approx(found.kwh * site.intensity_g_per_kwh / 1000)
     assert found.interval == "90 % prediction interval"
+
+
+def test_the_command_line_fetches_and_extends_studies(
+    service, address, study, tmp_path, monkeypatch, capsys
+):
+    job = job_of(service.ledger, study, state="finished")
+    monkeypatch.setenv("ISOFLOP_URL", address)
+    monkeypatch.setenv("ISOFLOP_TOKEN", service.tokens["ada"])
+
+    def isoflop(*arguments):
+        monkeypatch.setattr(sys, "argv", ["isoflop", *arguments])
+        with pytest.raises(SystemExit) as done:
+            main()
+        return done.value.code, capsys.readouterr()
+
+    code, said = isoflop("fetch", job, "--out", str(tmp_path / "home"))
+    assert not code, said
+    assert "10x compute" in said.out
+    assert (tmp_path / "home" / "ledger.db").exists()
+    code, said = isoflop("scale", "extend", job, "--budget", "3e11", "--size", "model.width=128",
+                         "--json")  # fmt: skip
+    assert not code, said
+    more = json.loads(said.out)
+    assert (more["kind"], more["search_id"], more["state"]) == ("study", study, "queued")
+    asked = service.ledger.job(more["job_id"]).action
+    assert asked["extend"] == study
+    assert (asked["budgets_flops"], asked["sizes"]) == ([3e11], {"model.width": [128]})
+    code, said = isoflop("extend", more["job_id"], "--trials", "3")
+    assert code

@@ -44,6 +44,7 @@ CASES: dict[str, tuple[dict[str, Any], Any]] = {
     "optimizer.weight_decay": ({}, 0.1),
     "schedule.kind": ({}, "cosine"),
     "schedule.warmup_fraction": ({}, 0.5),
+    "schedule.cooldown_fraction": ({"schedule.kind": "wsd"}, 0.9),
     "schedule.end_factor": ({"schedule.kind": "linear"}, 0.5),
     "schedule.gamma": ({"schedule.kind": "exponential"}, 0.5),
     "schedule.num_steps": ({"schedule.kind": "step"}, 5),
