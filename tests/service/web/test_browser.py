@@ -163,7 +163,7 @@ def test_compare_two_searches(ada):
 def test_a_study_predicts_for_the_budget_on_its_slider(ada):
     page = ada.open("/studies/law-1")
     shown = "#prediction [data-key=loss]"
-    ada.until("a loss is predicted", lambda: float(page.inner_text(shown)))
+    ada.until("a loss is predicted", lambda: page.inner_text(shown) not in ("", "–"))
     for exponent in (11.0, 12.0):
         page.fill("#budget", str(exponent))
         expected = pytest.approx(best(10**exponent)[2], rel=0.02)
