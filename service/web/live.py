@@ -30,6 +30,8 @@ class _Topic:
     latest: str = ""
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     reader: asyncio.Task[None] | None = None
+    ended: bool = False
+    """The reader has failed, or nobody watches any more."""
 
 
 class LiveFeeds:
@@ -60,8 +62,8 @@ class LiveFeeds:
                 if topic.version == seen:
                     await _wait_for_change(topic, seen)
                 if topic.version == seen:
-                    if topic.reader.done():
-                        topic.reader.result()  # raises what ended it
+                    if topic.ended:
+                        await topic.reader  # raises what ended it
                     yield ""
                     continue
                 seen = topic.version
@@ -73,21 +75,26 @@ class LiveFeeds:
                 self._topics.pop(name, None)
 
     async def _read(self, topic: _Topic) -> None:
-        while True:
-            state = await to_thread.run_sync(topic.snapshot)
-            text = json.dumps(state, allow_nan=False, default=str)
-            if text != topic.latest:
-                async with topic.changed:
-                    topic.latest = text
-                    topic.version += 1
-                    topic.changed.notify_all()
-            await asyncio.sleep(self._poll_s)
+        try:
+            while True:
+                state = await to_thread.run_sync(topic.snapshot)
+                text = json.dumps(state, allow_nan=False, default=str)
+                if text != topic.latest:
+                    async with topic.changed:
+                        topic.latest = text
+                        topic.version += 1
+                        topic.changed.notify_all()
+                await asyncio.sleep(self._poll_s)
+        finally:
+            topic.ended = True
+            async with topic.changed:
+                topic.changed.notify_all()
 
 
 async def _wait_for_change(topic: _Topic, seen: int) -> None:
     async def changed() -> None:
         async with topic.changed:
-            await topic.changed.wait_for(lambda: topic.version != seen)
+            await topic.changed.wait_for(lambda: topic.version != seen or topic.ended)
 
     with suppress(TimeoutError):
         await asyncio.wait_for(changed(), KEEP_ALIVE_S)
