@@ -71,6 +71,7 @@ def fit(
             "--params": params, "--tokens": tokens, "--flops": flops, "--loss": loss, "--run": run,
             "--kwh": kwh, "--unique-tokens": unique_tokens, "--kwh-per-flop": kwh_per_flop,
             "--country": country, "--paper": paper,
+            **_changed(law=law, bootstrap=bootstrap, confidence=confidence, seed=seed, knee=knee),
         }  # fmt: skip
         _fit_curve(file, x, y, increasing, by, where, given, target, as_json)
         return
@@ -97,6 +98,16 @@ def fit(
     emit(as_json, data, picture)
     if not as_json:
         typer.echo(f"report: {outputs.report}")
+
+
+DEFAULTS = {"law": "chinchilla", "bootstrap": 400, "confidence": 0.9, "seed": 0, "knee": 0.01}
+"""Of the options that only a law of two variables reads."""
+
+
+def _changed(**options: Any) -> dict[str, Any]:
+    """Return the options that were given another value than their default."""
+    return {f"--{name}": None if value == DEFAULTS[name] else value
+            for name, value in options.items()}  # fmt: skip
 
 
 def _fit_curve(

@@ -75,6 +75,18 @@ class ExportStore(FrameStore):
         return search_id
 
 
+def harmless(frame: pd.DataFrame) -> pd.DataFrame:
+    """Put an apostrophe before texts that a spreadsheet would run as a formula."""
+    quoted: pd.DataFrame = frame.apply(lambda column: column.map(_no_formula))
+    return quoted
+
+
+def _no_formula(value: object) -> object:
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value
+
+
 def storable(frame: pd.DataFrame) -> pd.DataFrame:
     """Turn mappings and lists inside cells into JSON text, which every format can hold."""
     for name in frame.columns[frame.dtypes == "object"]:

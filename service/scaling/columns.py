@@ -19,10 +19,16 @@ def missing_size(**columns: str | None) -> str | None:
     """Return which of params, tokens and flops has to be derived; None if all are given.
 
     Raises:
-        DataError: if fewer than two are given.
+        DataError: if fewer than two are given, or one column is given twice.
 
     """
     given = {size: name for size, name in columns.items() if name is not None}
+    if len(set(given.values())) < len(given):
+        name = next(name for name in given.values() if list(given.values()).count(name) > 1)
+        raise DataError(
+            f"params, tokens and flops are columns of their own, but `{name}` is named twice; "
+            "leave one out, the third follows from flops = 6 x params x tokens"
+        )
     if len(given) < 2:
         named = ", ".join(f"{size}={name!r}" for size, name in given.items()) or "none"
         raise DataError(
@@ -71,7 +77,8 @@ def canonical(source: pd.DataFrame, roles: Mapping[str, str]) -> pd.DataFrame:
 
 def _text(source: pd.DataFrame, name: str) -> pd.Series:
     values = source[name]
-    _refuse_rows(source, values.isna(), name, "must not be empty", values)
+    advice = "fill them, or take those rows out of the file"
+    _refuse_rows(source, values.isna(), name, "must not be empty", values, advice)
     return values.astype(str)
 
 
@@ -102,7 +109,12 @@ def _seeds(source: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _refuse_rows(
-    source: pd.DataFrame, bad: pd.Series, name: str, rule: str, raw: pd.Series
+    source: pd.DataFrame,
+    bad: pd.Series,
+    name: str,
+    rule: str,
+    raw: pd.Series,
+    advice: str | None = None,
 ) -> None:
     if not bad.any():
         return
@@ -111,9 +123,10 @@ def _refuse_rows(
     more = int(bad.sum()) - len(first)
     rest = f" and {more} more" if more > 0 else ""
     quoted = name if name.replace(".", "_").isidentifier() else f"`{name}`"
+    advice = advice or f'correct them, or leave them out, e.g. where "{quoted} > 0"'
     raise DataError(
         f"values of `{name}` {rule}, but {int(bad.sum())} of {len(bad)} rows are not ({shown}"
-        f'{rest}); correct them, or leave them out, e.g. where "{quoted} > 0"'
+        f"{rest}); {advice}"
     )
 
 

@@ -86,8 +86,8 @@ def design_of(points: Points, law: str, unique_tokens: str | None) -> Design:
 
     Raises:
         ScalingError: if the points are fewer than the law's parameters, of several recipes, vary
-            too little in N or D, or hold values that are no positive finite numbers; if the column
-            of unique tokens is missing, unknown or given to a law that does not read it.
+            too little in N, D or loss, or hold values that are no positive finite numbers; if the
+            column of unique tokens is missing, unknown or given to a law that does not read it.
 
     """
     frame = points.frame
@@ -112,6 +112,11 @@ def design_of(points: Points, law: str, unique_tokens: str | None) -> Design:
                 f"the law `{law}` needs at least {MIN_SIZES[law]} different {word}, but the points "
                 f"have {distinct}; add runs that vary `{column}`"
             )
+    if frame["loss"].nunique() == 1:
+        raise ScalingError(
+            f"a law needs losses that differ, but all {len(frame)} points have "
+            f"{frame['loss'].iloc[0]:g}; check which column is the loss"
+        )
     log_params = np.log(frame["params"].to_numpy(float))
     log_tokens = np.log(frame["tokens"].to_numpy(float))
     mean_log_tokens = float(log_tokens.mean())

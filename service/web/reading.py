@@ -103,7 +103,7 @@ def conditions(where: Sequence[str] | None) -> list[Condition]:
     found = []
     for text in where or ():
         match = _CONDITION.fullmatch(text)
-        if match is None:
+        if match is None or "\0" in text:
             raise ConfigError(
                 f"a condition is a field, one of {' '.join(_OPERATORS)} and a value, but got "
                 f"{text[:60]!r}; e.g. metrics.val_error<=0.1"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from fastapi.responses import StreamingResponse
 
 from service.ledger import Ledger
-from service.ledger.export import storable
+from service.ledger.export import harmless, storable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,16 +43,10 @@ def frame_stream(frame: pd.DataFrame, name: str, format: Format) -> StreamingRes
 
 def _csv(frame: pd.DataFrame) -> Iterator[bytes]:
     """Write rows; a text that a spreadsheet would run as a formula is quoted with an apostrophe."""
-    safe = frame.apply(lambda column: column.map(_harmless))
+    safe = harmless(frame)
     for start in range(0, max(len(safe), 1), ROWS_AT_ONCE):
         part = safe.iloc[start : start + ROWS_AT_ONCE]
         yield part.to_csv(index=False, header=start == 0).encode()
-
-
-def _harmless(value: object) -> object:
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
 
 
 def _parquet(frame: pd.DataFrame) -> Iterator[bytes]:

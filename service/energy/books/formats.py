@@ -7,6 +7,7 @@ from importlib.resources import files
 
 from service.energy.books.statement import Statement
 from service.ledger.book_records import day
+from service.ledger.export import harmless
 from service.recipe.record import plain
 from trainers.errors import ConfigError, nearest
 
@@ -27,7 +28,7 @@ def written(statement: Statement, format: str) -> str:
 
         columns = [*statement.by, *statement.total.to_mapping()]
         rows = [row.to_mapping() for row in statement.rows]
-        return pd.DataFrame(rows, columns=columns).to_csv(index=False)
+        return harmless(pd.DataFrame(rows, columns=columns)).to_csv(index=False)
     if format == "json":
         return _json(statement.to_mapping())
     if format == "boamps":

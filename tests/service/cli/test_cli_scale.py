@@ -119,6 +119,10 @@ def test_one_variable_gives_a_chart_and_the_gain_of_each_doubling(isoflop, tmp_p
         (("fit", "runs.csv", "--x", "n", "--y", "vall"), "did you mean `val`"),
         (("fit", "runs.csv", "--x", "n", "--y", "state"), "lines 2, 3, 4, 5, 6"),
         (("fit", "runs.csv", "--x", "n", "--y", "val", "--tokens", "d"), "--tokens would do"),
+        (("fit", "runs.csv", "--x", "n", "--y", "val", "--law", "kaplan"), "--law would do"),
+        (("fit", "runs.csv", "--x", "n", "--y", "val", "--bootstrap", "9"), "--bootstrap would"),
+        (("fit", "runs.csv", "--params", "n", "--tokens", "n", "--loss", "val"), "named twice"),
+        (("fit", "flat.csv", *SIZES), "losses that differ"),
         (("predict", "nothing-1", "--flops", "1e20"), "no ledger"),
         (("predict", "folder", "--flops", "1e20"), "study.json"),
         (("predict", "runs.csv.json", "--flops", "1e20"), "cannot be read"),
@@ -132,6 +136,8 @@ def test_one_variable_gives_a_chart_and_the_gain_of_each_doubling(isoflop, tmp_p
 )
 def test_bad_input_is_refused_with_the_next_step(isoflop, runs, tmp_path, arguments, message):
     (tmp_path / "folder").mkdir()
+    flat = [f"{n},{d},2.5" for n in (1e6, 1e7, 1e8) for d in (1e8, 1e9, 1e10)]
+    (tmp_path / "flat.csv").write_text("\n".join(["n,d,val", *flat]))
     code, _, err = isoflop("scale", *arguments)
     assert code == 2
     assert message in err

@@ -10,6 +10,7 @@ from energy_helpers import RealTimeMeter, add_usage
 from service.energy import EnergySession, accounts
 from service.energy.books import FactorBook, make_statement
 from service.energy.books.boamps import boamps_report
+from service.energy.books.formats import written
 from service.energy.books.freezing import next_edition
 from service.energy.site import Site
 from service.ledger import Ledger
@@ -234,6 +235,14 @@ def test_boamps_report_holds_every_row_and_is_json(ledger):
     assert report["header"]["reportId"] == "2026-11"
     assert report["task"]["nbRequest"] == 6
     assert report["environment"]["powerSourceCarbonIntensity"] == pytest.approx(56.0)
+
+
+def test_a_project_that_looks_like_a_formula_is_text_in_a_spreadsheet(tmp_path):
+    with Ledger.open(tmp_path / "l.db") as opened:
+        run_search(opened, "x", "=cmd()", "ada", seconds=0.05)
+        statement = make_statement(opened, FactorBook([]), by=["project"], **today())
+    assert written(statement, "csv").splitlines()[1].startswith("'=cmd(),")
+    assert json.loads(written(statement, "json"))["rows"][0]["project"] == "=cmd()"
 
 
 def test_days_and_months_are_read():

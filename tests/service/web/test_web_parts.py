@@ -64,7 +64,7 @@ def test_conditions_are_read(text, expected):
     assert conditions([text]) == [Condition(field=field, operator=operator, value=value)]
 
 
-@pytest.mark.parametrize("text", ["", "state", "=1", "a<", "a ~ b"])
+@pytest.mark.parametrize("text", ["", "state", "=1", "a<", "a ~ b", "state=a\0b"])
 def test_what_is_no_condition_is_refused(text):
     with pytest.raises(ConfigError, match=r"e\.g\. metrics"):
         conditions([text])
