@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from trainers.config import ScheduleConfig
 
 FEWEST_EPOCHS, MOST_EPOCHS = 4, 40
-"""Of the smallest budget: each ends with a validation, which costs time but no counted FLOPs."""
+"""Of the smallest budget, before an epoch is rounded to whole batches. Each ends with a validation,
+which costs time but no counted FLOPs."""
 TOLERANCE = 0.01
 """Of every budget, as counted FLOPs against those asked for."""
 
