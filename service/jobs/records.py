@@ -88,8 +88,6 @@ class SessionRecord:
     """A browser that is signed in; the cookie's value is known to the browser alone."""
 
     user_id: str
-    csrf: str
-    """What every form of this session must send back."""
     created_unix_s: float
     expires_unix_s: float
 

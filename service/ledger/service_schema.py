@@ -47,7 +47,6 @@ web_sessions = Table(
     metadata,
     Column("session_sha256", Text, primary_key=True),
     Column("user_id", Text, ForeignKey("users.user_id"), nullable=False),
-    Column("csrf", Text, nullable=False),
     Column("created_unix_s", Double, nullable=False),
     Column("expires_unix_s", Double, nullable=False),
     Index("web_sessions_by_user", "user_id"),

@@ -213,7 +213,6 @@ class UserStore(Store):
         cookie = secrets.token_urlsafe(SECRET_BYTES)
         record = SessionRecord(
             user_id=self.user(user_id).user_id,
-            csrf=secrets.token_urlsafe(16),
             created_unix_s=now,
             expires_unix_s=now + lifetime_s,
         )

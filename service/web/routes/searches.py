@@ -71,8 +71,7 @@ def show(request: Request, identity: Asking, search_id: SearchId) -> SearchView:
 def delete(request: Request, identity: Asking, search_id: SearchId) -> None:
     """Delete what was tried and found, with its files; what it used stays booked."""
     services = services_of(request)
-    own_search(services, identity, search_id)
-    if services.ledger.search(search_id).state == "running":
+    if own_search(services, identity, search_id).state == "running":
         raise Problem(409, f"`{search_id}` is running; stop it first")
     delete_search(services.ledger, search_id)
     services.ledger.audit(identity.user.user_id, "delete", search_id, address=address_of(request))

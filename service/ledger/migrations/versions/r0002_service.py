@@ -71,7 +71,6 @@ def _create_users() -> None:
         "web_sessions",
         sa.Column("session_sha256", sa.Text(), nullable=False),
         sa.Column("user_id", sa.Text(), nullable=False),
-        sa.Column("csrf", sa.Text(), nullable=False),
         sa.Column("created_unix_s", sa.Double(), nullable=False),
         sa.Column("expires_unix_s", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(["user_id"], ["users.user_id"]),
