@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from small_study import SMALL, run, table, trials_of
+from small_study import SMALL, meter_by_hand, run, table, trials_of
 
 from service.ledger import Ledger
 from service.scaling.facts import PREDICTION, facts_of
@@ -94,8 +95,14 @@ def test_budgets_are_hit_and_flops_are_counted(finished: tuple[Path, str]) -> No
     np.testing.assert_allclose(frame["flops"], frame["budget_flops"], rtol=0.05)
     np.testing.assert_array_equal(frame["params"], params)
     np.testing.assert_allclose(frame["flops_6nd"], 6 * params * frame["tokens"])
-    assert (frame["kwh"] > 0).all()
     assert points.metric == "val_loss"
+
+
+def test_a_point_costs_what_its_trial_used(finished: tuple[Path, str], tmp_path: Path) -> None:
+    folder, study_id = Path(shutil.copytree(finished[0], tmp_path / "copy")), finished[1]
+    expected = meter_by_hand(folder, study_id, watts_per_core=30.0)
+    frame = points_of(folder, study_id).frame.set_index("trial_id")
+    np.testing.assert_allclose(frame["kwh"], [expected[trial] for trial in frame.index])
 
 
 def test_the_best_of_tuning_is_a_point_and_its_values_are_used(finished: tuple[Path, str]) -> None:
@@ -154,11 +161,14 @@ def test_forked_budgets_equal_the_same_trials_trained_alone(tmp_path: Path) -> N
     with Ledger.open(str(tmp_path / "ledger.db")) as ledger:
         rows = ledger.epoch_rows(study_id, [forks[0].trial_id])
     assert min(epoch for _, epoch, _, _ in rows) == forks[0].sampler_attrs["shared_epochs"] + 1
-    frame = points_of(tmp_path, study_id).frame
-    runs = frame.set_index("trial_id")["run"]
-    assert all(runs[fork.trial_id] == f"trial {fork.parent_trial}" for fork in forks)
-    kwh = frame.set_index("trial_id")["kwh"]
-    assert all(kwh[fork.trial_id] < kwh[fork.parent_trial] for fork in forks)
+    own_kwh = meter_by_hand(tmp_path, study_id, watts_per_core=30.0)
+    frame = points_of(tmp_path, study_id).frame.set_index("trial_id")
+    epochs = {trial.trial_id: trial.epochs_done for trial in trials}
+    for fork in forks:
+        point, parent = frame.loc[fork.trial_id], fork.parent_trial
+        assert point["run"] == f"trial {parent}"
+        shared = fork.sampler_attrs["shared_epochs"] / epochs[parent]
+        assert point["kwh"] == pytest.approx(own_kwh[fork.trial_id] + shared * own_kwh[parent])
 
 
 def predict(points: Points, flops: float, params: float | None) -> Prediction:
