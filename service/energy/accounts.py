@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from service.energy.attribution import OWN_PARTS, PARTS, Attribution, Spent, attribute
 from service.energy.pieces import DEVICES
 from service.energy.provenance import describe_meters, measured_share
+from service.energy.unmeasured import in_gaps_j
 from service.energy.windows import JOULES_PER_KWH, Window, member_key
 from service.ledger import Ledger, SpanRecord
 from service.messages import Usage
@@ -52,14 +53,23 @@ class EnergyAccounts:
     gpu_method: str
     provenance: Mapping[str, Any]
     per_trial: pd.DataFrame
-    """Columns trial_id, active_kwh, cpu, ram, gpu (kWh): active energy only, fit for ranking
-    trials. Memory's is idle energy of the host, so `ram` is 0."""
+    """Columns trial_id, active_kwh, cpu, ram, gpu (kWh): active energy only, the parts of which sum
+    to `trials_kwh`; and unmeasured_kwh: an estimate of what the trial took of `gap_kwh`. Trials
+    are ranked by `cost_kwh`, the sum of both. Memory's is idle energy of the host, so `ram` is 0.
+    """
     attribution: Attribution = field(repr=False)
 
     def parts_kwh(self) -> dict[str, float]:
         """Return {node, own, trials, padding, overhead, idle, others, gap} in kWh."""
         names = ("node", "own", *PARTS)
         return {name: float(getattr(self, f"{name}_kwh")) for name in names}
+
+    def of_trial(self, trial_id: int) -> dict[str, float] | None:
+        """Return a trial's row of `per_trial`; None where nothing is known of it."""
+        rows = self.per_trial[self.per_trial["trial_id"] == trial_id]
+        if rows.empty:
+            return None
+        return {str(name): float(value) for name, value in rows.iloc[0].items()}
 
     def frame(self) -> pd.DataFrame:
         """Return one row per window (or gap) and part, with cpu_kwh, ram_kwh, gpu_kwh and kwh."""
@@ -195,21 +205,7 @@ def _fold(
     spans: Sequence[SpanRecord],
     meters: Sequence[Mapping[str, Any]],
 ) -> EnergyAccounts:
-    import pandas as pd
-
     part_kwh = {part: attribution.part_j(part) / JOULES_PER_KWH for part in PARTS}
-    trials = sorted(attribution.trials_j.items())
-    per_trial = pd.DataFrame(
-        [
-            {
-                "trial_id": trial_id,
-                "active_kwh": sum(joules.values()) / JOULES_PER_KWH,
-                **{device: joules[device] / JOULES_PER_KWH for device in DEVICES},
-            }
-            for trial_id, joules in trials
-        ],
-        columns=["trial_id", "active_kwh", *DEVICES],
-    )
     provenance = describe_meters(attribution, meters)
     return EnergyAccounts(
         search_id=search_id,
@@ -231,6 +227,29 @@ def _fold(
         ram_method=provenance["methods"]["ram"],
         gpu_method=provenance["methods"]["gpu"],
         provenance=provenance,
-        per_trial=per_trial,
+        per_trial=_per_trial(attribution),
         attribution=attribution,
     )
+
+
+def _per_trial(attribution: Attribution) -> pd.DataFrame:
+    import pandas as pd
+
+    active_j, unmeasured_j = attribution.trials_j, in_gaps_j(attribution)
+    nothing = dict.fromkeys(DEVICES, 0.0)
+    rows = []
+    for trial_id in sorted(active_j.keys() | unmeasured_j.keys()):
+        devices_j = active_j.get(trial_id, nothing)
+        own_kwh = sum(devices_j.values()) / JOULES_PER_KWH
+        unmeasured_kwh = unmeasured_j.get(trial_id, 0.0) / JOULES_PER_KWH
+        rows.append(
+            {
+                "trial_id": trial_id,
+                "active_kwh": own_kwh,
+                **{device: devices_j[device] / JOULES_PER_KWH for device in DEVICES},
+                "unmeasured_kwh": unmeasured_kwh,
+                "cost_kwh": own_kwh + unmeasured_kwh,
+            }
+        )
+    columns = ["trial_id", "active_kwh", *DEVICES, "unmeasured_kwh", "cost_kwh"]
+    return pd.DataFrame(rows, columns=columns).astype({"trial_id": "int64"})

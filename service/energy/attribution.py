@@ -51,6 +51,8 @@ class Shares:
     """part -> device -> joules; part is one of PARTS, device one of DEVICES."""
     trials: dict[int, dict[str, float]]
     """trial_id -> device -> joules."""
+    busy_s: Mapping[int, float]
+    """trial_id -> processor seconds it reported for this piece, measured or not."""
     wasted_j: float = 0.0
 
     def total(self, parts: Iterable[str] = PARTS) -> float:
@@ -65,6 +67,8 @@ class Attribution:
     shares: list[Shares]
     node_j: float
     """From the windows (and gaps) alone, independent of how it was split."""
+    windows: Sequence[Window] = ()
+    """All that were given, those just outside the spans among them."""
 
     def part_j(self, part: str, device: str | None = None) -> float:
         """Joules of one part, of one device or of all."""
@@ -137,7 +141,7 @@ def attribute(
         for piece in cut(unique, span, key):
             node_j += sum(piece.node_j.values())
             shares.append(_split(piece, key, overlap.during(piece), others_usages or {}))
-    return Attribution(shares=shares, node_j=node_j)
+    return Attribution(shares=shares, node_j=node_j, windows=unique)
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,14 @@ class BusyTime:
 
     cpu: Mapping[tuple[int, int | None, bool], float]
     gpu: Mapping[tuple[int, int | None, bool], float]
+
+    def by_trial(self) -> dict[int, float]:
+        """Return the processor seconds of each trial, wasted ones included."""
+        total_s: dict[int, float] = defaultdict(float)
+        for (_, trial_id, _), seconds in self.cpu.items():
+            if trial_id is not None:
+                total_s[trial_id] += seconds
+        return dict(total_s)
 
 
 class _Overlap:
@@ -203,6 +215,7 @@ def _split(
         piece=piece,
         parts={part: dict.fromkeys(DEVICES, 0.0) for part in PARTS},
         trials={},
+        busy_s=busy.by_trial(),
     )
     if piece.window is None:
         shares.parts["gap"] = piece.node_j

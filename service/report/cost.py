@@ -46,10 +46,10 @@ def cost_of(facts: Facts, found: Answer | None) -> Cost | None:
     own = accounts.own_kwh * site.pue
     # Every trial carries overhead and idle in proportion to its active energy: the own view.
     scale = own / accounts.trials_kwh if accounts.trials_kwh > 0 else 0.0
-    saved, num_cut = _saved_active_kwh(facts)
+    saved, num_cut = _saved_kwh(facts)
     alone = None
     if found is not None:
-        known = [facts.active_kwh.get(trial.trial_id, math.nan) for trial in found.best.trials]
+        known = [facts.trial_kwh.get(trial.trial_id, math.nan) for trial in found.best.trials]
         known = [kwh for kwh in known if math.isfinite(kwh)]
         alone = scale * math.fsum(known) / len(known) if known else None
     return Cost(
@@ -115,8 +115,8 @@ def _saved_note(cost: Cost) -> str:
     return f"{cost.num_cut} {trials} ended before their full length"
 
 
-def _saved_active_kwh(facts: Facts) -> tuple[float, int]:
-    """Return the active energy of the epochs not trained, and how many trials ended early."""
+def _saved_kwh(facts: Facts) -> tuple[float, int]:
+    """Return the energy of the epochs not trained, and how many trials ended early."""
     saved, cut = 0.0, 0
     for trial in facts.trials:
         left = trial.horizon_epochs - trial.epochs_done
@@ -124,7 +124,7 @@ def _saved_active_kwh(facts: Facts) -> tuple[float, int]:
         if trial.role in CHECK_ROLES or not ended or left <= 0:
             continue
         cut += 1
-        spent = facts.active_kwh.get(trial.trial_id, 0.0)
+        spent = facts.trial_kwh.get(trial.trial_id, 0.0)
         if trial.epochs_done > 0:
             saved += spent / trial.epochs_done * left
     return saved, cut

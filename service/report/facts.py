@@ -162,14 +162,14 @@ class Facts:
         return max((t.horizon_epochs for t in self.candidates if t.state == "complete"), default=0)
 
     @cached_property
-    def active_kwh(self) -> dict[int, float]:
-        """Active energy of each metered trial: what rankings by energy use."""
+    def trial_kwh(self) -> dict[int, float]:
+        """What rankings by energy use: active energy, and an estimate for time without a meter."""
         if self.accounts is None:
             return {}
         table = self.accounts.per_trial
         return {
             int(trial_id): float(kwh)
-            for trial_id, kwh in zip(table["trial_id"], table["active_kwh"], strict=True)
+            for trial_id, kwh in zip(table["trial_id"], table["cost_kwh"], strict=True)
         }
 
     @cached_property

@@ -117,7 +117,7 @@ def _cost_text(facts: Facts, cost: Cost | None, found: Answer | None, *, factor:
     else:
         last = facts.search_rounds[-1].round if facts.search_rounds else 0
         trials = [trial for trial in facts.candidates if trial.round == last]
-    active = math.fsum(facts.active_kwh.get(trial.trial_id, 0.0) for trial in trials)
+    active = math.fsum(facts.trial_kwh.get(trial.trial_id, 0.0) for trial in trials)
     share = factor * active / facts.accounts.trials_kwh
     return f"about {energy(cost.own_kwh * share)} and {duration(cost.seconds * share)}"
 

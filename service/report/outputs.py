@@ -104,9 +104,9 @@ def _tables(facts: Facts, directory: Path) -> Path:
     import pandas as pd
 
     trials = facts.trials_frame
-    if facts.active_kwh:
-        active = [facts.active_kwh.get(int(trial_id)) for trial_id in trials["trial_id"]]
-        trials = trials.assign(active_kwh=pd.Series(active, index=trials.index, dtype="float64"))
+    if facts.accounts is not None:
+        own = facts.accounts.per_trial.set_index("trial_id")[["active_kwh", "unmeasured_kwh"]]
+        trials = trials.join(own, on="trial_id")
     energy = pd.DataFrame(columns=list(ENERGY_COLUMNS))
     if facts.accounts is not None:
         energy = facts.accounts.frame()

@@ -222,7 +222,7 @@ def _kwh(ledger: Ledger, study_id: str, trials: Mapping[int, TrialRecord]) -> di
     table = accounts(ledger, study_id).per_trial
     own = {
         int(trial_id): float(kwh)
-        for trial_id, kwh in zip(table["trial_id"], table["active_kwh"], strict=True)
+        for trial_id, kwh in zip(table["trial_id"], table["cost_kwh"], strict=True)
     }
     forks = [t for t in trials.values() if t.parent_trial is not None and t.trial_id in own]
     first: dict[int, int] = {}

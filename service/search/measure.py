@@ -53,12 +53,12 @@ def metrics_at(
 
 
 def _energy_kwh(context: SearchContext) -> dict[int, float]:
-    """Return active energy per trial, as measured up to now."""
+    """Return what each trial took up to now; time without a meter is estimated."""
     context.energy.flush()
     table = accounts(context.ledger, context.search_id).per_trial
     return {
         int(trial_id): float(kwh)
-        for trial_id, kwh in zip(table["trial_id"], table["active_kwh"], strict=True)
+        for trial_id, kwh in zip(table["trial_id"], table["cost_kwh"], strict=True)
     }
 
 

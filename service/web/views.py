@@ -119,6 +119,8 @@ class TrialDetail(TrialView):
 
     config: dict[str, Any]
     active_kwh: float | None = None
+    unmeasured_kwh: float | None = None
+    """Estimated, for time that no meter covered; not in `active_kwh`."""
 
 
 class RoundView(BaseModel):

@@ -76,7 +76,7 @@ def error_against_energy(facts: Facts) -> Chart | None:
 
 
 def _costs(facts: Facts, trials: Sequence[TrialRecord]) -> tuple[dict[int, float], str]:
-    active = {t.trial_id: facts.active_kwh.get(t.trial_id, 0.0) for t in trials}
+    active = {t.trial_id: facts.trial_kwh.get(t.trial_id, 0.0) for t in trials}
     if trials and all(value > 0 for value in active.values()):
         factor, unit = energy_unit(max(active.values()))
         return {k: factor * kwh for k, kwh in active.items()}, f"active energy ({unit})"

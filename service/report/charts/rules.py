@@ -43,7 +43,7 @@ def _row(facts: Facts, rule: str, trials: Sequence[TrialRecord]) -> dict[str, ob
     metric = facts.objective.metric
     best = min(trials, key=lambda trial: (facts.objective.cost(facts.value(trial)), trial.trial_id))
     error = best.metrics.get("val_error")
-    kwh = [facts.active_kwh[t.trial_id] for t in trials if t.trial_id in facts.active_kwh]
+    kwh = [facts.trial_kwh[t.trial_id] for t in trials if t.trial_id in facts.trial_kwh]
     return {
         "rule": rule,
         "trials": len(trials),

@@ -69,7 +69,7 @@ def trial_page(
         raise not_found("trial", trial_id)
     trial = found[0]
     metered = accounts(services.ledger, search_id)
-    per_trial = metered.per_trial.set_index("trial_id")["active_kwh"]
+    own = metered.of_trial(trial_id) or {}
     job = latest_job(services.ledger, search_id)
     return render(
         request,
@@ -78,7 +78,8 @@ def trial_page(
         search=shown(services, [search])[0],
         trial=trial,
         may_act=may_act(identity, search, job),
-        active_kwh=float(per_trial[trial_id]) if trial_id in per_trial.index else None,
+        active_kwh=own.get("active_kwh"),
+        unmeasured_kwh=own.get("unmeasured_kwh"),
         provenance=_provenance(metered),
         diagnosis=_diagnosis(services, search_id, trial),
         config=dump_yaml(dict(trial.config)),

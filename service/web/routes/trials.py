@@ -69,12 +69,12 @@ def show(request: Request, identity: Asking, search_id: SearchId, trial_id: Tria
     found = services.ledger.trials(search_id, trial_ids=[trial_id])
     if not found:
         raise not_found("trial", trial_id)
-    per_trial = accounts(services.ledger, search_id).per_trial
-    own = per_trial.loc[per_trial["trial_id"] == trial_id, "active_kwh"]
+    own = accounts(services.ledger, search_id).of_trial(trial_id) or {}
     return TrialDetail(
         **TrialView.of(found[0]).model_dump(),
         config=dict(found[0].config),
-        active_kwh=float(own.iloc[0]) if len(own) else None,
+        active_kwh=own.get("active_kwh"),
+        unmeasured_kwh=own.get("unmeasured_kwh"),
     )
 
 

@@ -12,6 +12,7 @@ from service.energy.attribution import PARTS
 from service.energy.host_account import host_account
 from service.energy.pieces import DEVICES
 from service.energy.testing import FakeClock, FakeMeter, FakeProcesses
+from service.energy.unmeasured import in_gaps_j
 from service.energy.windows import MemberUse
 from service.messages import Usage
 
@@ -245,6 +246,38 @@ def test_a_gap_takes_the_mean_power_of_the_windows_beside_it():
     assert got.gap_s == pytest.approx(2.0)
     assert got.part_j("gap", "cpu") == pytest.approx(30.0)
     assert got.part_j("gap", "ram") == pytest.approx(10.0)
+    check_conserved(got)
+
+
+def test_a_trial_in_a_gap_costs_what_busy_seconds_cost_beside_it():
+    windows = [window(0, 1, cpu_s=0.5), window(3, 4, seq=1, cpu_s=0.5)]
+    spent = [usage(0, 1, {1: 0.4}), usage(1, 3, {1: 0.8, 2: 0.4})]
+    got = attribute(windows, spent, "a", [Span(0, 4)])
+    watts = got.trials_j[1]["cpu"] / 0.4
+    assert in_gaps_j(got) == pytest.approx({1: 0.8 * watts, 2: 0.4 * watts})
+    assert got.part_j("trials") == pytest.approx(0.4 * watts)  # the accounts stay as they were
+    check_conserved(got)
+
+
+def test_trials_of_a_search_shorter_than_the_meters_start_are_priced_by_the_window_after_it():
+    after = window(2, 3, cpu_s=0.5)
+    got = attribute([after], [usage(0, 1, {1: 0.2, 2: 0.1})], "a", [Span(0, 1)])
+    watts = (after.cpu_j - after.cpu_idle_j) / after.busy_core_s
+    assert got.part_j("trials") == 0.0
+    assert in_gaps_j(got) == pytest.approx({1: 0.2 * watts, 2: 0.1 * watts})
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    gap_s=st.floats(0.1, 5.0),
+    busy_s=st.lists(st.floats(0.0, 50.0), min_size=1, max_size=4),
+    cpu_j=st.floats(0.0, 100.0),
+)
+def test_trials_never_take_more_of_a_gap_than_it_has(gap_s, busy_s, cpu_j):
+    windows = [window(0, 1, cpu_j=cpu_j), window(1 + gap_s, 2 + gap_s, seq=1, cpu_j=cpu_j)]
+    spent = [usage(1, 1 + gap_s, dict(enumerate(busy_s, start=1)))]
+    got = attribute(windows, spent, "a", [Span(0, 2 + gap_s)])
+    assert sum(in_gaps_j(got).values()) <= got.part_j("gap", "cpu") * (1 + 1e-9)
     check_conserved(got)
 
 

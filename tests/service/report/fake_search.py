@@ -480,4 +480,9 @@ def accounts_of(ledger: Ledger, search_id: str, joules_per_epoch: float = 0.9) -
         for t in ledger.trials(search_id)
     ]
     table = pd.DataFrame(rows, columns=["trial_id", "active_kwh"])
-    return FakeAccounts(per_trial=table.assign(cpu=table["active_kwh"], ram=0.0, gpu=0.0))
+    active_kwh = table["active_kwh"]
+    return FakeAccounts(
+        per_trial=table.assign(
+            cpu=active_kwh, ram=0.0, gpu=0.0, unmeasured_kwh=0.0, cost_kwh=active_kwh
+        )
+    )

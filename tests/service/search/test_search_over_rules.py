@@ -46,7 +46,7 @@ def test_the_report_of_a_search_over_rules_shows_accuracy_energy_and_cosine(tmp_
         assert -1 <= table.loc[rule, "cosine"] <= 1
     if "forward_only" in tried:
         assert table.loc["forward_only", "cosine"] == 0
-    if facts.active_kwh:
+    if facts.trial_kwh:
         assert (table["kWh per trial"] > 0).all()
     assert "Learning rules side by side" in (tmp_path / "out" / "report.html").read_text()
 
