@@ -51,6 +51,10 @@ def check_closed(account: EnergyAccounts):
     frame = account.frame()
     assert frame.kwh.sum() == pytest.approx(account.node_kwh, rel=1e-9)
     assert account.per_trial.active_kwh.sum() == pytest.approx(account.trials_kwh, rel=1e-9)
+    for trial_id in account.per_trial["trial_id"]:
+        row = account.of_trial(trial_id)
+        assert row["cost_kwh"] == row["active_kwh"] + row["unmeasured_kwh"]
+    assert account.of_trial(10**6) is None
 
 
 def fake_session(ledger, search_id, clock, processes, **more):
