@@ -132,6 +132,12 @@ class TestOneAttempt:
         assert driver.run_attempt(ledger, "j-3", 1) == 0
         searches = [t for t in ledger.trials("tiny-1") if t.role == "search"]
         assert len(searches) == 6
+        [added] = ledger.events("tiny-1", "extension")
+        assert added.payload["job_id"] == "j-3"
+        # The job's next attempt, after a kill at its very end, finds that and adds nothing.
+        ledger.update_job("j-3", state="starting", attempt=2)
+        assert driver.run_attempt(ledger, "j-3", 2) == 0
+        assert ledger.events("tiny-1", "extension") == [added]
         assert [search.search_id for search in ledger.searches()] == ["tiny-1"]
 
     def test_what_the_cluster_ends_is_left_for_the_manager(self, ledger: Ledger) -> None:
