@@ -283,7 +283,8 @@ def test_the_first_user_closes_the_open_door(empty, monkeypatch):
 
 def behind_proxy(service, proxies):
     settings = ServiceSettings(sign_in={"trusted_header": {"name": "X-User", "proxies": proxies}})
-    app = create_app(service.manager, service.ledger, settings)
+    fitter = service.app.state.services.fitter
+    app = create_app(service.manager, service.ledger, settings, fitter)
     return TestClient(app, client=("10.0.0.2", 5000))
 
 
