@@ -354,7 +354,7 @@ def stop(search_id: str, *, ledger: str | Path = DEFAULT_LEDGER) -> str:
         record = opened.search(search_id)
         if record.state != "running":
             return f"`{search_id}` is not running (it is {record.state})"
-        opened.request_stop(search_id)
+        opened.request_stop(search_id, "with `isoflop stop`")
         return f"`{search_id}` will finish its epoch, save and stop; go on with: " + resume_line(
             record
         )

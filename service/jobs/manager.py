@@ -200,25 +200,31 @@ class JobManager:
         given = check_addition(self._ledger, search, added, self._settings.allow)
         return self._again(user, job, {**action, **given})
 
-    def stop(self, user: UserRecord, job_id: str) -> JobRecord:
+    def stop(self, user: UserRecord, job_id: str, how: str = "") -> JobRecord:
         """Ask a job to finish its epochs, save and end; one that waits ends at once. Idempotent.
+
+        Args:
+            user: who asks.
+            job_id: the job.
+            how: by which way, for the reason, e.g. "on a page".
 
         Raises:
             JobError: the user may not change it.
 
         """
         job = self._own(user, job_id, "stop it")
+        by = f"by {user.user_id} {how}".strip()
         self._end_waiting(job)
         asked = self._ledger.update_job(
             job_id,
             if_state=("starting", "running"),
             state="stopping",
             stopping_unix_s=time.time(),
-            reason=f"stopped by {user.user_id}",
+            reason=f"stopped {by}",
         )
         job = self._ledger.job(job_id)
         if asked and job.search_id is not None:
-            self._ledger.request_stop(job.search_id)
+            self._ledger.request_stop(job.search_id, by)
         return job
 
     def cancel(self, user: UserRecord, job_id: str) -> JobRecord:

@@ -123,9 +123,15 @@ class SearchStore(Store):
             if fields:
                 connection.execute(_of(searches, search_id).values(**fields))
 
-    def request_stop(self, search_id: str) -> None:
-        """Ask whoever runs the search to stop it after the present epoch."""
-        self.update_search(search_id, stop_requested=True)
+    def request_stop(self, search_id: str, by: str = "on request") -> None:
+        """Ask whoever runs the search to stop it after the present epoch.
+
+        `by` says who asked, and how, as the reason will: "by ada", "with `isoflop stop`".
+        """
+        with self._writing() as connection:
+            self._require_search(connection, search_id)
+            connection.execute(_of(searches, search_id).values(stop_requested=True))
+            insert_event(connection, search_id, "stop_requested", {"by": by}, None)
 
     def clear_stop(self, search_id: str) -> None:
         """Forget a request to stop, as `resume` does."""

@@ -179,6 +179,9 @@ def test_orders_are_asked_for_once_a_second(ledger: Ledger) -> None:
     assert (allowance.workers(2), allowance.reason_to_stop()) == (3, "")
     now[0] += 1.0
     assert (allowance.workers(2), allowance.reason_to_stop()) == (1, "its job was asked to stop")
+    ledger.update_job("j-1", reason="stopped by ada on a page")
+    now[0] += 1.0
+    assert allowance.reason_to_stop() == "stopped by ada on a page"
     ledger.update_job("j-1", attempt=2)
     now[0] += 1.0
     assert "attempt 2 of job j-1 has taken over" in allowance.reason_to_stop()

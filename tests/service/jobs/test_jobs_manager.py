@@ -333,8 +333,10 @@ class TestStoppingAndGoingOn:
         search_id = service.job(job).search_id
         assert search_id is not None
         for _ in range(2):  # twice is once
-            assert service.manager.stop(ANN, job.job_id).state == "stopping"
+            assert service.manager.stop(ANN, job.job_id, "on a page").state == "stopping"
         assert service.ledger.stop_requested(search_id)
+        [asked] = service.ledger.events(search_id, "stop_requested")
+        assert asked.payload == {"by": "by ann on a page"}
         service.manager.tick()
         assert service.cluster.stopped == []
         service.ahead_s = reconcile.STOP_PATIENCE_S + 5
@@ -343,6 +345,7 @@ class TestStoppingAndGoingOn:
         service.manager.tick()
         stopped = service.job(job)
         assert (stopped.state, stopped.workers_allowed) == ("stopped", 0)
+        assert stopped.reason == "stopped by ann on a page; what was saved can be resumed"
         assert service.manager.stop(ANN, job.job_id).state == "stopped"
 
     def test_a_waiting_job_is_cancelled_or_stopped_at_once(self, service: Service) -> None:
