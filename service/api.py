@@ -13,7 +13,7 @@ from service.ledger import Ledger
 from service.ledger.records import SearchRecord
 from service.search.allowance import Allowance
 from service.search.display import Display, Silent
-from service.search.extension import plan_extension
+from service.search.extension import is_unfinished, plan_extension
 from service.search.prepare import prepare
 from service.search.provenance import code_fingerprint, refuse_changes, versions
 from service.search.session import Workers, run_session
@@ -300,8 +300,12 @@ def extend(
     accept_changes: bool = False,
     display: Display | None = None,
     allowance: Allowance | None = None,
+    of_job: tuple[str, int] | None = None,
 ) -> SearchResult:
     """Add to a search that ended: another round, another space, or more epochs for the best.
+
+    An extension that was cut off is gone on with by `resume`, or by asking for the same again.
+    `of_job` is the id and attempt of the service's job that extends.
 
     Raises:
         ConfigError: neither trials nor epochs were given, or the space breaks a rule.
@@ -317,16 +321,22 @@ def extend(
                 f"extend it with: isoflop scale extend {search_id}"
             )
         refuse_second_driver(opened, record)
-        if record.state != "finished":
+        spec = SearchSpec.from_mapping(dict(record.spec))
+        extension = plan_extension(opened, record, spec, trials, epochs, space)
+        cut_off = record.state != "finished"
+        if cut_off and not is_unfinished(opened, search_id, extension):
             raise LedgerError(
                 f"only a finished search can be extended, but `{search_id}` is {record.state}; "
                 f"finish it first: isoflop resume {search_id}"
             )
-        spec = SearchSpec.from_mapping(dict(record.spec))
-        extension = plan_extension(opened, record, spec, trials, epochs, space)
         refuse_changes(opened, record, accept_changes)
-        opened.add_event(search_id, "extension", extension)
         shown = display or Silent()
+        if cut_off:
+            shown.note(f"`{search_id}` was being extended by just this: going on with it")
+        else:
+            opened.reopen_search(
+                search_id, "extension", [extension], if_state="finished", of_job=of_job
+            )
         means = Workers(num=workers, address=address, allowance=allowance)
         run_session(opened, record, _without_limits(spec), means, shown)
     return SearchResult(search_id, str(ledger))
@@ -344,7 +354,7 @@ def stop(search_id: str, *, ledger: str | Path = DEFAULT_LEDGER) -> str:
         record = opened.search(search_id)
         if record.state != "running":
             return f"`{search_id}` is not running (it is {record.state})"
-        opened.request_stop(search_id)
+        opened.request_stop(search_id, "with `isoflop stop`")
         return f"`{search_id}` will finish its epoch, save and stop; go on with: " + resume_line(
             record
         )

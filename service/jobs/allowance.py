@@ -53,7 +53,7 @@ class JobAllowance:
                 f"attempt {orders.attempt} of job {self._job_id} has taken over from this one, "
                 f"which is attempt {self._attempt}"
             )
-        return "its job was asked to stop" if orders.state == "stopping" else ""
+        return (orders.reason or "its job was asked to stop") if orders.state == "stopping" else ""
 
 
 class Heartbeat:

@@ -143,7 +143,7 @@ def _work(ledger: Ledger, job: JobRecord, attempt: int, allowance: JobAllowance)
     _wait_for_predecessor(ledger, search_id)
     means["accept_changes"] = bool(options.pop("accept_changes", False))
     if "extend" in job.action and not _is_extended(ledger, search_id, job):
-        return runner.extend(search_id, **options, **means)
+        return runner.extend(search_id, of_job=(job.job_id, attempt), **options, **means)
     return runner.resume(search_id, **means)
 
 
@@ -159,7 +159,7 @@ def _asked(job: JobRecord) -> tuple[str | None, dict[str, Any]]:
 def _is_extended(ledger: Ledger, search_id: str, job: JobRecord) -> bool:
     """Say whether an earlier attempt has extended the search already: it is done then."""
     return any(
-        event.unix_s >= job.created_unix_s for event in ledger.events(search_id, "extension")
+        event.payload.get("job_id") == job.job_id for event in ledger.events(search_id, "extension")
     )
 
 

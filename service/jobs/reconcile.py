@@ -76,7 +76,9 @@ def examine(job: JobRecord, run: Run, now_unix_s: float) -> Finding | None:
 
 def _examine_stopping(job: JobRecord, run: Run, now_unix_s: float, ended: bool) -> Finding | None:
     if ended:
-        return Finding(kind="stopped", reason="stopped; what was saved can be resumed")
+        return Finding(
+            kind="stopped", reason=f"{job.reason or 'stopped'}; what was saved can be resumed"
+        )
     if now_unix_s - (job.stopping_unix_s or now_unix_s) > STOP_PATIENCE_S:
         return Finding(kind="unheeded", reason="it did not stop when asked through the ledger")
     return None

@@ -69,11 +69,9 @@ class StudyRunner:
         from service.scaling.running import extend_study
         from service.scaling.study import write_recorded
 
-        own = {name: value for name, value in options.items() if name not in ADDED_TO_STUDIES}
-        return _verified(extend_study(search_id, report=write_recorded, **options), **own)
+        return _verified(extend_study(search_id, report=write_recorded, **options), **options)
 
 
-ADDED_TO_STUDIES = ("sizes", "budgets_flops")
 MEANS = ("ledger", "workers", "address", "accept_changes", "display", "allowance")
 """What a verification needs of what a study was run with."""
 RUNNERS: Mapping[JobKind, Runner] = {"search": SearchRunner(), "study": StudyRunner()}

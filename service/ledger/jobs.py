@@ -33,6 +33,8 @@ class JobOrders:
     """If it is not the driver's own, another one has taken over."""
     state: JobState
     workers_allowed: int
+    reason: str = ""
+    """Of a job that is to stop: who asked for it."""
 
 
 class JobStore(Store):
@@ -148,7 +150,7 @@ class JobStore(Store):
 
     def job_orders(self, job_id: str) -> JobOrders:
         """Return what the job's driver is to do now. One read by key: cheap enough to ask often."""
-        query = sa.select(jobs.c.attempt, jobs.c.state, jobs.c.workers_allowed)
+        query = sa.select(jobs.c.attempt, jobs.c.state, jobs.c.workers_allowed, jobs.c.reason)
         with self._reading() as connection:
             row = connection.execute(query.where(jobs.c.job_id == job_id)).mappings().first()
         if row is None:

@@ -18,6 +18,7 @@ from service.ledger.export import ExportStore
 from service.ledger.job_logs import JobLogStore
 from service.ledger.jobs import JobStore
 from service.ledger.messages import MessageStore
+from service.ledger.reopening import ReopeningStore
 from service.ledger.users import UserStore
 from trainers.errors import LedgerError
 
@@ -29,6 +30,7 @@ class Ledger(
     DeliveryStore,
     ExportStore,
     MessageStore,
+    ReopeningStore,
     EnergyStore,
     UserStore,
     JobStore,

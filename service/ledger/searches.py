@@ -123,9 +123,15 @@ class SearchStore(Store):
             if fields:
                 connection.execute(_of(searches, search_id).values(**fields))
 
-    def request_stop(self, search_id: str) -> None:
-        """Ask whoever runs the search to stop it after the present epoch."""
-        self.update_search(search_id, stop_requested=True)
+    def request_stop(self, search_id: str, by: str = "on request") -> None:
+        """Ask whoever runs the search to stop it after the present epoch.
+
+        `by` says who asked, and how, as the reason will: "by ada", "with `isoflop stop`".
+        """
+        with self._writing() as connection:
+            self._require_search(connection, search_id)
+            connection.execute(_of(searches, search_id).values(stop_requested=True))
+            insert_event(connection, search_id, "stop_requested", {"by": by}, None)
 
     def clear_stop(self, search_id: str) -> None:
         """Forget a request to stop, as `resume` does."""
@@ -150,7 +156,7 @@ class SearchStore(Store):
                 .values(test_looks=searches.c.test_looks + 1)
                 .returning(searches.c.test_looks)
             ).scalar_one()
-            _insert_event(connection, search_id, "test_look", {"why": why, "look": looks}, None)
+            insert_event(connection, search_id, "test_look", {"why": why, "look": looks}, None)
         return looks
 
     def put_round(self, search_id: str, record: RoundRecord) -> None:
@@ -179,7 +185,7 @@ class SearchStore(Store):
         """Append an event; `unix_s` is now where not given. Durable when the call returns."""
         with self._writing() as connection:
             self._require_search(connection, search_id)
-            _insert_event(connection, search_id, kind, payload or {}, unix_s)
+            insert_event(connection, search_id, kind, payload or {}, unix_s)
 
     def events(self, search_id: str, kind: str | None = None) -> list[EventRecord]:
         """Return the search's events, of one kind or all, in the order they were added."""
@@ -222,13 +228,14 @@ def _select_searches(connection: Connection, condition: sa.ColumnElement[bool]) 
     return list(connection.execute(query.order_by(*order)).mappings())
 
 
-def _insert_event(
+def insert_event(
     connection: Connection,
     search_id: str,
     kind: str,
     payload: Mapping[str, Any],
     unix_s: float | None,
 ) -> None:
+    """Add an event to an open transaction; `unix_s` is now where not given."""
     row = {
         "search_id": search_id,
         "unix_s": time.time() if unix_s is None else unix_s,

@@ -122,8 +122,11 @@ def extend_study(
     display: Display | None = None,
     report: Report | None = None,
     allowance: Allowance | None = None,
+    of_job: tuple[str, int] | None = None,
 ) -> str:
     """Add sizes, budgets or seeds to a study and train what that makes missing; return its id.
+
+    An extension that was cut off is gone on with by `resume`, or by asking for the same again.
 
     Args:
         study_id: a study that has ended.
@@ -138,6 +141,7 @@ def extend_study(
         display: who watches; None: nobody.
         report: writes the outputs once the trials have ended.
         allowance: who says how many of the workers it may hold at a time; None: all.
+        of_job: id and attempt of the service's job that extends it.
 
     Raises:
         ConfigError: nothing was added, or the addition breaks a rule of the spec.
@@ -148,14 +152,48 @@ def extend_study(
     with Ledger.open(str(ledger)) as opened:
         record = study_record(opened, study_id)
         refuse_second_driver(opened, record)
-        old = StudySpec.from_mapping(dict(record.spec))
-        spec = prepare_study(extended(old, sizes, budgets_flops, seeds, budget), record.out_dir)
+        shown = display or Silent()
+        asked = _plain_request(sizes, budgets_flops, seeds, budget)
+        spec = StudySpec.from_mapping(dict(record.spec))
+        cut_off = record.state != "finished" and _was_asked_last(opened, study_id, asked)
+        if not cut_off:
+            old, spec = spec, extended(spec, **asked)
+            spec = prepare_study(spec, record.out_dir)
         refuse_changes(opened, record, accept_changes)
-        opened.update_search(study_id, spec=spec.to_mapping())
-        opened.add_event(study_id, "extension", {"before": old.to_mapping()})
+        if cut_off:
+            shown.note(f"`{study_id}` was being extended by just this: going on with it")
+        else:
+            opened.reopen_search(
+                study_id,
+                "extension",
+                [{"before": old.to_mapping(), "asked": asked}],
+                if_state=record.state,
+                of_job=of_job,
+                spec=spec.to_mapping(),
+            )
         means = Workers(num=workers, address=address, allowance=allowance)
-        run_recorded(opened, opened.search(study_id), spec, means, display or Silent(), report)
+        run_recorded(opened, opened.search(study_id), spec, means, shown, report)
     return study_id
+
+
+def _plain_request(
+    sizes: Mapping[str, Iterable[Any]] | None,
+    budgets_flops: Iterable[float],
+    seeds: Mapping[str, int] | None,
+    budget: Mapping[str, float] | None,
+) -> dict[str, Any]:
+    """Return what `extend_study` was asked for as the ledger holds it, to compare requests by."""
+    return {
+        "sizes": {path: list(values) for path, values in (sizes or {}).items()},
+        "budgets_flops": list(budgets_flops),
+        "seeds": dict(seeds or {}),
+        "budget": dict(budget or {}),
+    }
+
+
+def _was_asked_last(ledger: Ledger, study_id: str, asked: Mapping[str, Any]) -> bool:
+    recorded = ledger.events(study_id, "extension")
+    return bool(recorded) and recorded[-1].payload.get("asked") == asked
 
 
 def study_record(ledger: Ledger, study_id: str) -> SearchRecord:

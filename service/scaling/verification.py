@@ -139,11 +139,12 @@ def run_verification(
             if float(event.payload["flops"]) == budget
         }
         points = study_points(opened, study_id)
-        for recipe in spec.recipe_values:
-            name = recipe_name(recipe)
-            if name not in made:
-                payload = _prediction(spec, recipe, points.only(name), predict, budget)
-                opened.add_event(study_id, PREDICTION, payload)
+        payloads = [
+            _prediction(spec, recipe, points.only(recipe_name(recipe)), predict, budget)
+            for recipe in spec.recipe_values
+            if recipe_name(recipe) not in made
+        ]
+        opened.reopen_search(study_id, PREDICTION, payloads, if_state=record.state)
         # What is trained now was decided above; limits of the study's own time do not hold for it.
         free = spec.with_values(budget={})
         means = Workers(num=workers, address=address, allowance=allowance)

@@ -226,7 +226,8 @@ class SearchContext:
         if foreign:
             return Stopped("interrupted", foreign)
         if self.ledger.stop_requested(self.search_id):
-            return Stopped("stopped", "stopped with `isoflop stop`")
+            request = self.ledger.events(self.search_id, "stop_requested")[-1]
+            return Stopped("stopped", f"stopped {request.payload['by']}")
         # The meter is read only where a limit asks for it: that takes milliseconds, and whether
         # to stop is asked at every message.
         own_kwh = self.energy.own_kwh() if self.budget.limits_energy else 0.0

@@ -64,6 +64,18 @@ def plan_extension(
     }
 
 
+def is_unfinished(ledger: Ledger, search_id: str, payload: Mapping[str, Any]) -> bool:
+    """Say whether a search that has not finished was last extended by just this.
+
+    Whoever asks again after a kill means the extension that was cut off, not a second one. The
+    number is left out: it is the next free one, which moves on as the extension's rounds begin.
+    """
+    recorded = ledger.events(search_id, "extension")
+    return bool(recorded) and all(
+        recorded[-1].payload.get(key) == value for key, value in payload.items() if key != "number"
+    )
+
+
 def _as_space(space: Space | Mapping[str, Any] | str | Path | None) -> Space | None:
     if space is None or isinstance(space, Space):
         return space

@@ -15,6 +15,7 @@ from service.ledger import Ledger
 from service.search.provenance import versions
 from service.web import pages, problems
 from service.web.access import FailureLimit
+from service.web.fitting import Fitter
 from service.web.live import LiveFeeds
 from service.web.openapi import describe
 from service.web.pages.rendering import SignInFirst, error_page, to_sign_in
@@ -32,13 +33,16 @@ Send a token with every request: `Authorization: Bearer iso_...`. Errors are
 """
 
 
-def create_app(manager: JobManager, ledger: Ledger, settings: ServiceSettings) -> FastAPI:
+def create_app(
+    manager: JobManager, ledger: Ledger, settings: ServiceSettings, fitter: Fitter
+) -> FastAPI:
     """Return the service as an ASGI application.
 
     Args:
         manager: the queue and the cluster; it must have been started.
         ledger: where everything is recorded.
         settings: the service's config.
+        fitter: what fits the laws of studies; whoever made it closes it.
 
     """
     app = FastAPI(
@@ -56,6 +60,7 @@ def create_app(manager: JobManager, ledger: Ledger, settings: ServiceSettings) -
         failures=FailureLimit(),
         feeds=LiveFeeds(),
         site=Site.from_environment(),
+        fitter=fitter,
     )
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     problems.install(app, error_page)

@@ -25,7 +25,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from trainers.errors import ConfigError, IsoflopError, LedgerError, MissingError
+from trainers.errors import ConfigError, IsoflopError, LedgerError, MissingError, WorkerError
 
 log = logging.getLogger("isoflop.web")
 TITLES = {
@@ -138,6 +138,8 @@ def problem_of(request: Request, error: Exception) -> Problem:
     if isinstance(error, LedgerError):
         log.error("ledger: %s", error)
         return Problem(503, "the ledger does not answer; the service's log says why")
+    if isinstance(error, WorkerError):
+        return Problem(503, str(error))
     if isinstance(error, IsoflopError):
         return Problem(409, str(error))
     log.exception("%s %s failed", request.method, request.url.path, exc_info=error)

@@ -15,6 +15,7 @@ from service.jobs.settings import ServiceSettings
 from service.jobs.webhooks import Webhooks
 from service.ledger import Ledger
 from service.web.app import create_app
+from service.web.fitting import FittingPool
 from service.web.upkeep import Upkeep
 from trainers.errors import ConfigError
 
@@ -41,7 +42,9 @@ def run(settings: ServiceSettings) -> None:
         for helper in (Webhooks(ledger), Upkeep(ledger, settings.storage.keep)):
             helper.start()
             stack.callback(helper.close)
-        app = create_app(manager, ledger, settings)
+        fitter = FittingPool()
+        stack.callback(fitter.close)
+        app = create_app(manager, ledger, settings, fitter)
         log.info("dashboard: %s", _url(settings, listener))
         _serve(app, settings, listener)
 

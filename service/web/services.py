@@ -14,6 +14,7 @@ from service.jobs.settings import ServiceSettings
 from service.ledger import Ledger
 from service.ledger.records import SearchRecord
 from service.web.charts import ChartBoard
+from service.web.fitting import Fitter
 from service.web.studies import StudyBoard
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Services:
     feeds: LiveFeeds
     site: Site
     """Where the service stands: what CO2 on its pages is computed with."""
+    fitter: Fitter
+    """What fits the laws of studies."""
     best: BestValues = field(init=False)
     charts: ChartBoard = field(init=False)
     studies: StudyBoard = field(init=False)
@@ -82,7 +85,7 @@ class Services:
     def __post_init__(self) -> None:
         self.best = BestValues(self.ledger)
         self.charts = ChartBoard(self.ledger, self.site)
-        self.studies = StudyBoard(self.ledger, self.site)
+        self.studies = StudyBoard(self.ledger, self.site, self.fitter)
         self.total_kwh = Cached(self.ledger.total_kwh, TOTAL_KNOWN_FOR_S)
 
     @property

@@ -14,7 +14,7 @@ from service.scaling.pictures.points import points_chart
 from service.scaling.report.page import exponents, tables, trust
 from service.scaling.study import ScalingStudy
 from service.web.charts import chart_view
-from service.web.studies import StudyLook
+from service.web.fitting import StudyLook
 from service.web.views import SearchView
 
 
@@ -30,6 +30,8 @@ class StudyView(SearchView):
     """A study: how far it is, and what its points say so far."""
 
     num_points: int = Field(description="Points that the law is of.")
+    fitted_unix_s: float = Field(description="When the law was fitted.")
+    is_latest: bool = Field(description="False: more has been trained, and it is being fitted.")
     recipes: list[str]
     recipe: str | None = Field(description="The one that is spoken of.")
     sentence: str | None = Field(description="The study in one line; null: there is no law yet.")
@@ -50,6 +52,8 @@ class StudyView(SearchView):
         return cls(
             **search.model_dump(),
             num_points=look.num_points,
+            fitted_unix_s=look.fitted_unix_s,
+            is_latest=look.is_latest,
             recipes=list(look.recipes),
             recipe=None if study is None else study.recipe,
             sentence=None if found is None else found.sentence,

@@ -72,6 +72,7 @@ def serve(ledger_path: str) -> None:
     from service.jobs.testing import FakeBackend
     from service.ledger import Ledger
     from service.web.app import create_app
+    from service.web.fitting import FittingPool
 
     with (
         Ledger.open(ledger_path) as ledger,
@@ -83,9 +84,10 @@ def serve(ledger_path: str) -> None:
         settings = ServiceSettings()
         manager = JobManager(ledger, FakeBackend(), settings)
         manager.start()
+        fitter = FittingPool()
         server = uvicorn.Server(
             uvicorn.Config(
-                create_app(manager, ledger, settings), log_level="warning", lifespan="off"
+                create_app(manager, ledger, settings, fitter), log_level="warning", lifespan="off"
             )
         )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -100,6 +102,7 @@ def serve(ledger_path: str) -> None:
         server.should_exit = True
         server.force_exit = True  # viewers would be waited for
         thread.join()
+        fitter.close()
         manager.close()
 
 

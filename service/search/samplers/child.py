@@ -6,13 +6,13 @@ import os
 import pickle
 import queue
 import signal
-import sys
 import threading
 import traceback
 from typing import IO
 
+from service.child_process import own_pipes, read_frame, write_frame
 from service.search.samplers.asking import ask
-from service.search.samplers.wire import Answer, Request, read_frame, write_frame
+from service.search.samplers.wire import Answer, Request
 from trainers.errors import IsoflopError, WorkerError
 
 
@@ -20,9 +20,7 @@ def main() -> None:
     """Answer until the parent closes stdin, or dies, which closes it too."""
     # Ctrl-C reaches the whole terminal group; the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    # Whatever a library prints must not get between the answers.
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    requests, answers = own_pipes()
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests, inbox), daemon=True).start()
     while True:

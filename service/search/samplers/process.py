@@ -1,18 +1,12 @@
 """Asking in a process of its own, so that nobody trains less because a sampler thinks.
 
-The child is `python -m service.search.samplers.child`, not a multiprocessing child: spawning
-through multiprocessing runs the user's main script again, which breaks every script without an
-`if __name__ == "__main__"` guard. Requests and answers are pickles over its stdin and stdout.
-The child ends when its stdin closes, so it never outlives this process, even one that was
-killed outright.
+Requests and answers are pickles over the child's stdin and stdout; see `service.child_process`.
 """
 
 from __future__ import annotations
 
-import os
 import pickle
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -23,11 +17,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from search_spaces import Space
+from service.child_process import read_frame, start_child, write_frame
 from service.search.objectives import Objective
 from service.search.samplers.asking import DEFAULT_OBJECTIVES, ask
 from service.search.samplers.choosing import INLINE, resolve_sampler
 from service.search.samplers.told import Asked, Told
-from service.search.samplers.wire import Answer, Request, read_frame, write_frame
+from service.search.samplers.wire import Answer, Request
 from trainers.errors import ConfigError, IsoflopError, WorkerError
 
 
@@ -167,12 +162,7 @@ class SamplerProcess:
                 unanswered.set_exception(_death(self._child))
 
     def _start(self) -> subprocess.Popen[bytes]:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "service.search.samplers.child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=_environment(),
-        )
+        child = start_child("service.search.samplers.child")
         self._listener = threading.Thread(
             target=self._listen, args=(child,), name="sampler answers", daemon=True
         )
@@ -196,16 +186,6 @@ class SamplerProcess:
             orphans, self._pending = self._pending, {}
         for future in orphans.values():
             future.set_exception(_death(child))
-
-
-def _environment() -> dict[str, str]:
-    """Return the child's environment: the same imports as here, and one thread.
-
-    A GP's matrices are small; more threads than free cores only take time from the workers.
-    """
-    paths = [path or os.getcwd() for path in sys.path]
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    return {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _death(child: subprocess.Popen[bytes]) -> WorkerError:

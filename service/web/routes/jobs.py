@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
@@ -59,6 +60,10 @@ IdempotencyKey = Annotated[
     str | None,
     Header(alias="Idempotency-Key", max_length=200, description="One key makes one job."),
 ]
+
+
+WAYS = {"session": "on a page", "token": "over the API"}
+"""How a stop came, by how its user was known; a proxy's users may come either way."""
 
 
 @router.post("/jobs", status_code=201, summary="Submit a search or study")
@@ -146,7 +151,7 @@ def act(
     job = own_job(services, identity, job_id)
     manager = services.manager
     steps: Mapping[str, Any] = {
-        "stop": manager.stop,
+        "stop": partial(manager.stop, how=WAYS.get(identity.via, "")),
         "cancel": manager.cancel,
         "resume": manager.resume,
     }

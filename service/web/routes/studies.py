@@ -18,13 +18,14 @@ from service.recipe.record import plain
 from service.scaling.report.record import fits as fits_of
 from service.scaling.report.record import rows as rows_of
 from service.web.access import Asking
+from service.web.fitting import StudyLook
 from service.web.live import event_stream
 from service.web.openapi import answers_with
 from service.web.problems import Problem, not_found
 from service.web.reading import Limit, SearchId, search_for
 from service.web.routes.searches import live_state, shown
 from service.web.services import Services, services_of
-from service.web.studies import StudyLook, point_rows
+from service.web.studies import point_rows
 from service.web.study_views import PredictionView, StudyView, charts_of
 from service.web.tables import MEDIA, frame_stream
 from service.web.views import PageView

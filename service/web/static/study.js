@@ -33,12 +33,18 @@ function recipes(names, chosen) {
     element("option", { value: name, selected: name === chosen }, name)));
 }
 
+function soFar(view) {
+  if (!view.is_latest)
+    return `, fitted at ${new Date(view.fitted_unix_s * 1000).toLocaleTimeString()}; newer points are being fitted`;
+  return view.state === "running" ? " so far; fitted again as more finish" : "";
+}
+
 function say(view) {
   byId("sentence").textContent = view.sentence ?? (view.num_points
     ? `No law yet: ${view.why_no_law.replaceAll("`", "")}.`
     : "No point has been trained to its end yet; the laws follow as soon as there are enough.");
   byId("of-points").textContent = view.sentence === null ? "" : `From ${view.num_points} points${
-    view.recipe ? ` of ${view.recipe}` : ""}${view.state === "running" ? " so far; fitted again as more finish" : ""}.`;
+    view.recipe ? ` of ${view.recipe}` : ""}${soFar(view)}.`;
   byId("findings").hidden = view.sentence === null;
   findings(byId("exponents"), view.exponents);
   findings(byId("trust"), view.trust);
@@ -47,7 +53,7 @@ function say(view) {
   slider.law(view, recipe);
 }
 
-let busy = false, again = null, wanted = 0, fitted = -1;
+let busy = false, again = null, wanted = 0, fitted = -1, latest = false;
 async function load() {
   if (busy) {
     again ??= setTimeout(() => { again = null; load(); }, AGAIN_MS);
@@ -62,6 +68,7 @@ async function load() {
     show(byId("charts"), drawn.charts.slice(NUM_FIRST));
     byId("problem").hidden = true;
     fitted = view.num_points;
+    latest = view.is_latest;
   } catch (error) {
     byId("problem").textContent = error.message;
     byId("problem").hidden = false;
@@ -69,7 +76,7 @@ async function load() {
   } finally {
     busy = false;
   }
-  if (fitted < wanted) again ??= setTimeout(() => { again = null; load(); }, AGAIN_MS);
+  if (fitted < wanted || !latest) again ??= setTimeout(() => { again = null; load(); }, AGAIN_MS);
 }
 
 byId("recipe").addEventListener("change", (event) => {

@@ -132,6 +132,12 @@ class TestOneAttempt:
         assert driver.run_attempt(ledger, "j-3", 1) == 0
         searches = [t for t in ledger.trials("tiny-1") if t.role == "search"]
         assert len(searches) == 6
+        [added] = ledger.events("tiny-1", "extension")
+        assert added.payload["job_id"] == "j-3"
+        # The job's next attempt, after a kill at its very end, finds that and adds nothing.
+        ledger.update_job("j-3", state="starting", attempt=2)
+        assert driver.run_attempt(ledger, "j-3", 2) == 0
+        assert ledger.events("tiny-1", "extension") == [added]
         assert [search.search_id for search in ledger.searches()] == ["tiny-1"]
 
     def test_what_the_cluster_ends_is_left_for_the_manager(self, ledger: Ledger) -> None:
@@ -173,6 +179,9 @@ def test_orders_are_asked_for_once_a_second(ledger: Ledger) -> None:
     assert (allowance.workers(2), allowance.reason_to_stop()) == (3, "")
     now[0] += 1.0
     assert (allowance.workers(2), allowance.reason_to_stop()) == (1, "its job was asked to stop")
+    ledger.update_job("j-1", reason="stopped by ada on a page")
+    now[0] += 1.0
+    assert allowance.reason_to_stop() == "stopped by ada on a page"
     ledger.update_job("j-1", attempt=2)
     now[0] += 1.0
     assert "attempt 2 of job j-1 has taken over" in allowance.reason_to_stop()

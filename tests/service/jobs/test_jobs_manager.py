@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from service.jobs import reconcile
 from service.jobs.backend import Run
-from service.jobs.energy_use import MonthlyUse, month_start_unix_s
+from service.jobs.energy_use import MonthlyUse
 from service.jobs.environment import driver_environment
 from service.jobs.manager import JobManager
 from service.jobs.records import JobRecord, Quota, UserRecord
@@ -212,30 +212,6 @@ class TestQueue:
         service.manager.tick()
         assert len(service.cluster.started) == 1
 
-    def test_energy_of_a_search_is_computed_again_only_when_it_may_have_changed(
-        self, service: Service
-    ) -> None:
-        made = service.ledger.create_search(name="x", spec={}, seed=0, owner="ann")
-        span = {"host": "h", "boot_id": "b", "pid": 1, "started_s": 0.0}
-        service.ledger.open_span(made.search_id, **span, started_unix_s=time.time())  # type: ignore[arg-type]
-        computed = []
-        use = MonthlyUse(service.ledger, lambda *_: computed.append(1) or float(len(computed)))
-        now = time.time()
-        assert [use.of(["ann"], now + s)["ann"] for s in (0, 10, 29, 31)] == [1, 1, 1, 2]
-        service.ledger.update_search(made.search_id, state="finished")
-        assert [use.of(["ann"], now + s)["ann"] for s in (32, 500)] == [3, 3]
-        assert use.of(["bob"], now) == {"bob": 0}
-        assert use.of(["ann"], now + 40 * 86_400) == {"ann": 0}
-
-    def test_energy_used_is_what_the_ledgers_accounts_say(self, service: Service) -> None:
-        made = service.ledger.create_search(name="x", spec={}, seed=0, owner="ann")
-        span = {"host": "h", "boot_id": "b", "pid": 1, "started_s": 0.0}
-        service.ledger.open_span(made.search_id, **span, started_unix_s=time.time())  # type: ignore[arg-type]
-        assert MonthlyUse(service.ledger).of(["ann"]) == {"ann": 0.0}
-
-    def test_months_begin_on_the_first_in_utc(self) -> None:
-        assert month_start_unix_s(1795529539.0) == 1793491200.0  # November 2026
-
     def test_a_cluster_that_is_away_changes_nothing(self, service: Service) -> None:
         running, waits = service.submit(), service.submit(BOB)
         service.driver_begins(running)
@@ -357,8 +333,10 @@ class TestStoppingAndGoingOn:
         search_id = service.job(job).search_id
         assert search_id is not None
         for _ in range(2):  # twice is once
-            assert service.manager.stop(ANN, job.job_id).state == "stopping"
+            assert service.manager.stop(ANN, job.job_id, "on a page").state == "stopping"
         assert service.ledger.stop_requested(search_id)
+        [asked] = service.ledger.events(search_id, "stop_requested")
+        assert asked.payload == {"by": "by ann on a page"}
         service.manager.tick()
         assert service.cluster.stopped == []
         service.ahead_s = reconcile.STOP_PATIENCE_S + 5
@@ -367,6 +345,7 @@ class TestStoppingAndGoingOn:
         service.manager.tick()
         stopped = service.job(job)
         assert (stopped.state, stopped.workers_allowed) == ("stopped", 0)
+        assert stopped.reason == "stopped by ann on a page; what was saved can be resumed"
         assert service.manager.stop(ANN, job.job_id).state == "stopped"
 
     def test_a_waiting_job_is_cancelled_or_stopped_at_once(self, service: Service) -> None:

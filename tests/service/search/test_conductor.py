@@ -170,8 +170,8 @@ def test_what_is_in_the_ledger_is_not_done_again(context):
 
 
 def test_nothing_new_is_issued_once_the_search_was_asked_to_stop(context):
-    context.ledger.request_stop(context.search_id)
-    with pytest.raises(Stopped, match="isoflop stop"):
+    context.ledger.request_stop(context.search_id, "by ada on a page")
+    with pytest.raises(Stopped, match=r"^stopped by ada on a page$"):
         conduct(context)
     assert context.executor.orders == []
     assert states(context) == ["waiting"] * 8

@@ -12,6 +12,7 @@ from service.jobs.testing import FakeBackend
 from service.ledger import Ledger
 from service.ledger.records import SearchRecord
 from service.web.app import create_app
+from service.web.fitting import FittingPool
 
 
 @dataclass
@@ -35,8 +36,16 @@ def settings() -> ServiceSettings:
     return ServiceSettings()
 
 
+@pytest.fixture(scope="session")
+def fitter():
+    """One process for all: starting it takes seconds."""
+    pool = FittingPool(1)
+    yield pool
+    pool.close()
+
+
 @pytest.fixture
-def empty(tmp_path, settings):
+def empty(tmp_path, settings, fitter):
     """A service without users: one person's, on this machine."""
     backend = FakeBackend()
     settings = settings.model_copy(
@@ -45,7 +54,7 @@ def empty(tmp_path, settings):
     with Ledger.open(tmp_path / "isoflop.db") as ledger:
         manager = JobManager(ledger, backend, settings)
         manager.tick()
-        yield Service(ledger, backend, manager, create_app(manager, ledger, settings))
+        yield Service(ledger, backend, manager, create_app(manager, ledger, settings, fitter))
 
 
 @pytest.fixture

@@ -281,9 +281,25 @@ def test_the_first_user_closes_the_open_door(empty, monkeypatch):
     assert client.get("/api/v1/me").status_code == 401
 
 
+def test_a_stop_says_who_asked_and_how(service):
+    from web_search import SPEC
+
+    ada = service.ledger.user("ada")
+    on_page, over_api = service.client(), service.client("ada")
+    sign_in(on_page, service.tokens["ada"])
+    for client, how in ((on_page, "on a page"), (over_api, "over the API")):
+        job = service.manager.submit(ada, SPEC).job_id
+        made = service.ledger.create_search(name="x", spec={}, seed=0, owner="ada")
+        service.ledger.update_job(job, state="running", attempt=1, search_id=made.search_id)
+        origin = {"Origin": "http://testserver"}
+        answer = client.post(f"/api/v1/jobs/{job}/stop", headers=origin)
+        assert answer.json()["reason"] == f"stopped by ada {how}"
+
+
 def behind_proxy(service, proxies):
     settings = ServiceSettings(sign_in={"trusted_header": {"name": "X-User", "proxies": proxies}})
-    app = create_app(service.manager, service.ledger, settings)
+    fitter = service.app.state.services.fitter
+    app = create_app(service.manager, service.ledger, settings, fitter)
     return TestClient(app, client=("10.0.0.2", 5000))
 
 

@@ -118,30 +118,6 @@ def test_a_study_without_enough_points_says_so(service):
     assert "3</b><span>points" in page.text
 
 
-def test_a_running_study_is_fitted_once_in_a_while_for_everybody(service, monkeypatch):
-    study_id = finished_study(service.ledger)
-    service.ledger.update_search(study_id, state="running", finished_unix_s=None)
-    board, fits = service.app.state.services.studies, []
-    opened = ScalingStudy.open
-    monkeypatch.setattr(
-        "service.web.studies.ScalingStudy.open", lambda *a, **k: fits.append(1) or opened(*a, **k)
-    )
-    monkeypatch.setattr("service.web.studies.ScalingStudy.analysis", lambda self: None)  # quick
-    record = service.ledger.search(study_id)
-
-    async def many():
-        return await asyncio.gather(*(board.look(record) for _ in range(20)))
-
-    looks = asyncio.run(many())
-    assert len(fits) == 1
-    assert all(look is looks[0] for look in looks)
-    add_points(service.ledger, study_id, (2e11,))
-    assert asyncio.run(board.look(record)) is looks[0]  # too early to fit again
-    monkeypatch.setattr(board, "_refit_every_s", 0.0)
-    assert asyncio.run(board.look(record)).num_points == 30
-    assert len(fits) == 2
-
-
 def job_of(ledger, study_id, **fields) -> str:
     known = {
         "job_id": "j-1", "owner": "ada", "kind": "study", "action": {"run": {}}, "name": "law",
