@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 
 from trainers.config import OptimizerConfig, OptimizerKind
+from trainers.models.residual import SCALAR_RATE
 
 SLOTS: Mapping[OptimizerKind, tuple[str, ...]] = {
     "sgd": (),
@@ -70,6 +71,7 @@ def make_optimizer(
     params: Tensor,
     grads: Tensor,
     slots: Mapping[str, Tensor],
+    slow: Tensor | None = None,
 ) -> RowOptimizer:
     """Return the optimizer of a group of W lanes of one kind.
 
@@ -78,12 +80,13 @@ def make_optimizer(
         params: Flat parameters, [W, P], updated in place.
         grads: Flat gradients, [W, P]; may be changed.
         slots: State by name (see `SLOTS`), each [W, P], zero before the first update.
+        slow: Positions in a row, int64, of Fixup's scalars; see `SlowScalars`.
     """
     kind = configs[0].kind
     long_enough = params.shape[1] >= FUSED_FROM.get(kind, params.shape[1] + 1)
-    if params.device.type == "cpu" and long_enough:
-        return FusedRows(configs, params, grads, slots)
-    return StackedRows(configs, params, grads, slots)
+    rows = FusedRows if params.device.type == "cpu" and long_enough else StackedRows
+    optimizer = rows(configs, params, grads, slots)
+    return optimizer if slow is None or not len(slow) else SlowScalars(optimizer, params, slow)
 
 
 def effective_rate(config: OptimizerConfig) -> float:
@@ -294,3 +297,26 @@ class StackedRows:
         work.add_(self._eps)
         torch.div(direction, work, out=work)
         self._params.addcmul_(work, rate)
+
+
+class SlowScalars:
+    """Any of the above, with some parameters updated by `SCALAR_RATE` of what it would do to them.
+
+    That is the rate lr * SCALAR_RATE for these parameters, whatever the kind: every rule's update
+    is proportional to lr, and no state depends on it.
+    """
+
+    def __init__(self, optimizer: RowOptimizer, params: Tensor, positions: Tensor) -> None:
+        self._optimizer, self._params = optimizer, params
+        self._positions = positions.to(params.device)
+
+    def begin_epoch(self, lr: npt.NDArray[np.float64], steps_done: Sequence[int]) -> None:
+        """Take the rates of an epoch's steps, [S, W], and each lane's updates so far, [W]."""
+        self._optimizer.begin_epoch(lr, steps_done)
+
+    def step(self, index: int) -> None:
+        """Do the epoch's update number `index`, from 0."""
+        before = self._params[:, self._positions]
+        self._optimizer.step(index)
+        after = self._params[:, self._positions]
+        self._params[:, self._positions] = before.lerp(after, SCALAR_RATE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -294,18 +295,24 @@ def _energy_kwh(ledger_url: str, search_ids: Sequence[str]) -> float:
 
 
 def comparison(outcome: PageOutcome) -> list[Mapping[str, str]]:
-    """Return the page's claims and measures: lecture, published, default run, and yours."""
+    """Return the page's claims and measures: lecture, published, default run, and yours.
+
+    Where a claim is in percent, our error, accuracy or share beside it is as well.
+    """
     default = dict(outcome.default.findings.measures)
     yours = dict(outcome.yours.findings.measures) if outcome.yours is not None else {}
     rows: list[Mapping[str, str]] = []
     for claim in outcome.page.claims:
+        percent = claim.ours.startswith(_SHARES) and bool(
+            _PERCENT.search(f"{claim.lecture} {claim.published}")
+        )
         rows.append(
             {
                 "what": claim.what,
                 "lecture": claim.lecture,
                 "published": claim.published or "-",
-                "default run": _shown(default.pop(claim.ours, None)),
-                "yours": _shown(yours.pop(claim.ours, None)),
+                "default run": _shown(default.pop(claim.ours, None), percent),
+                "yours": _shown(yours.pop(claim.ours, None), percent),
                 DIFFERS: claim.differs,
             }
         )
@@ -325,9 +332,16 @@ def comparison(outcome: PageOutcome) -> list[Mapping[str, str]]:
     return rows
 
 
-def _shown(value: float | str | None) -> str:
+_SHARES = ("validation error", "validation accuracy", "share ")
+"""How measures begin that are shares of one."""
+_PERCENT = re.compile(r"\d %")
+
+
+def _shown(value: float | str | None, percent: bool = False) -> str:
     if value is None:
         return "-"
     if isinstance(value, str):
         return value
-    return f"{value:.4g}" if math.isfinite(value) else "not finite"
+    if not math.isfinite(value):
+        return "not finite"
+    return f"{100 * value:.2f} %" if percent else f"{value:.4g}"

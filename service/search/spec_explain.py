@@ -12,6 +12,8 @@ from trainers.errors import nearest
 _NEXT_STEP = {
     "greater_than": "; give a larger number, or leave it out",
     "greater_than_equal": "; give a larger number, or leave it out",
+    "float_parsing": "; give a number, such as 0.01",
+    "int_parsing": "; give a whole number",
     "missing": "; add it",
 }
 

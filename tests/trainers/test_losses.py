@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainers.activations import activate, derivative
 from trainers.errors import ConfigError
 from trainers.losses import (
     cross_entropy,
@@ -98,3 +99,19 @@ def test_auto_picks_the_loss_by_task():
     assert loss_rows_function("half_mse") is half_mse_rows
     with pytest.raises(ConfigError, match="targets are numbers"):
         resolve_loss("cross_entropy", "regression")
+
+
+def test_error_terms_of_the_lectures_three_outputs():
+    """Page 30: a - y for softmax and for linear outputs, (a - y) a (1 - a) for sigmoid ones."""
+    z = _logits(1, 4, seed=1).requires_grad_()
+    y = F.one_hot(torch.tensor([2]), 4).double()
+    outputs = {
+        "softmax": (F.cross_entropy(z, y), F.softmax(z, 1) - y),
+        "linear": (half_mse(z[None], y[None]).sum(), z - y),
+    }
+    a = activate("sigmoid", z)
+    outputs["sigmoid"] = half_mse(a[None], y[None]).sum(), (a - y) * derivative("sigmoid", z)
+    torch.testing.assert_close(derivative("sigmoid", z), a * (1 - a))
+    for loss, expected in outputs.values():
+        (delta,) = torch.autograd.grad(loss, z, retain_graph=True)
+        torch.testing.assert_close(delta, expected, rtol=0, atol=1e-12)

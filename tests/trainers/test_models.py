@@ -121,6 +121,49 @@ def test_dropout_takes_its_mask_from_a_source_while_training_only():
     assert torch.equal(dropout.eval()(x), x)
 
 
+def normalised_block(dropout=0.0):
+    return build_model(
+        ModelConfig(depth=1, width=6, batch_norm="before", activation="identity", dropout=dropout),
+        (4,),
+        3,
+    ).double()
+
+
+def test_scale_and_shift_can_undo_the_normalisation():
+    """With gamma = sqrt(var + eps) and beta = mean it is the identity (lecture, p. 53)."""
+    model, x = normalised_block(), torch.randn(40, 4, dtype=torch.float64)
+    linear, norm = model.layers[0].linear, model.layers[0].norm
+    assert torch.equal(norm.weight, torch.ones_like(norm.weight))
+    assert torch.equal(norm.bias, torch.zeros_like(norm.bias))
+    z = linear(x)
+    with torch.no_grad():
+        norm.weight.copy_((z.var(0, correction=0) + norm.eps).sqrt())
+        norm.bias.copy_(z.mean(0))
+    torch.testing.assert_close(norm(z), z, rtol=0, atol=1e-12)
+
+
+def test_a_row_is_judged_alone_in_evaluation_but_by_its_batch_in_training():
+    model, x = normalised_block(), torch.randn(40, 4, dtype=torch.float64)
+    assert not torch.allclose(model(x)[:2], model(x[:2]))
+    model.eval()
+    torch.testing.assert_close(model(x)[:1], model(x[:1]), rtol=0, atol=1e-12)
+
+
+def test_dropout_stands_behind_its_layers_norm_before_which_it_would_shift_the_variance():
+    """Kept with chance 1/2 and doubled, numbers of mean 0 have twice the variance (Li, 2019)."""
+    torch.manual_seed(0)
+    x = torch.randn(20_000, 4, dtype=torch.float64)
+    behind = normalised_block(dropout=0.5)
+    linear, norm = behind.layers[0].linear, behind.layers[0].norm
+    norm.momentum = 1.0
+    behind(x)
+    torch.testing.assert_close(norm.running_var, linear(x).var(0), rtol=1e-9, atol=0)
+    before = nn.Sequential(LaneDropout(0.5), nn.BatchNorm1d(4, momentum=1.0)).double()
+    before(x)
+    spread = before.eval()(x).std(0)
+    torch.testing.assert_close(spread, torch.full_like(spread, 0.5**0.5), rtol=0.03, atol=0)
+
+
 class TinyNet(nn.Module):
     def __init__(self, input_shape, num_outputs, hidden=4):
         super().__init__()

@@ -11,7 +11,7 @@ with padding and translate at the border.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -91,6 +91,15 @@ class FlatLayout:
             views = self.views(row[None])
             for name, parameter in module.named_parameters():
                 views[name][0].copy_(parameter)
+
+    def positions_of(self, names: Collection[str]) -> Tensor:
+        """Return where the numbers of parameters lie whose own name is in `names`, int64."""
+        parts = [
+            torch.arange(entry.offset, entry.offset + entry.size)
+            for entry in self.entries
+            if entry.name.rpartition(".")[2] in names
+        ]
+        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
 
     def positions_in(self, padded: FlatLayout) -> Tensor:
         """Return where each number of this layout lies in a padded one, int64 [P].

@@ -22,6 +22,7 @@ from trainers.lanes.measures import measure
 from trainers.lanes.rule_engine import BoundRule
 from trainers.lanes.stacked import StackedLanes
 from trainers.lanes.statistics import LaneStatistics
+from trainers.models.residual import SCALAR_NAMES
 from trainers.noise import DropoutNoise, model_seed, rows_of_epoch
 from trainers.optimizers import make_optimizer
 from trainers.regularisation import LanePenalties
@@ -111,7 +112,11 @@ class FuseGroup:
         self._rule = self._bound if isinstance(self._bound, BoundRule) else None
         self._pruned = None if stacked.pruned is None else stacked.pruned[start:stop]
         self._optimizer = make_optimizer(
-            [config.optimizer for config in configs], self._params, self._grads, self._slots
+            [config.optimizer for config in configs],
+            self._params,
+            self._grads,
+            self._slots,
+            slow=engine.layout.positions_of(SCALAR_NAMES),
         )
         self._penalties = LanePenalties(
             configs, self._params, self._grads, engine.layout.num_decaying

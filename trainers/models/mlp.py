@@ -20,8 +20,9 @@ class Mlp(nn.Module):
 
     Each hidden layer is linear -> [batch norm] -> activation -> [batch norm] -> dropout, as
     named children `linear`, `norm` (where there is one), `act` and `dropout`. Dropout stands
-    after the last normalisation: before it, it would shift the variance between training and
-    test (Li et al., 2019). Inputs [B, *input_shape] are flattened; outputs are [B, num_outputs].
+    behind its layer's normalisation: before one, it shifts the variance between training and
+    test (Li et al., 2019). The next layer's norm still sees what is dropped, so with both in a
+    deep net expect some shift. Inputs [B, *input_shape] are flattened; outputs [B, num_outputs].
     """
 
     def __init__(

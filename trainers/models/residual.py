@@ -3,8 +3,7 @@
 He et al. (2015), section 4.2, for images: three stages of width, 2 width and 4 width channels;
 the lecture's p. 35 shows what the skip connections do to the loss landscape. Zhang, Dauphin & Ma,
 "Fixup initialization" (ICLR 2019), for depth without normalisation (lecture, p. 58).
-The paper trains Fixup's scalars at a tenth of the learning rate; here they have the rate of all
-parameters.
+Fixup's scalars learn at a tenth of the rate, as in its authors' code (bias and scale: lr / 10).
 """
 
 from __future__ import annotations
@@ -22,6 +21,9 @@ from trainers.models.spatial import check_halvings, spatial_layers
 
 LAYERS_PER_BRANCH = 2
 NUM_STAGES = 3
+SCALAR_NAMES = ("fixup_bias", "fixup_scale")
+"""Parameters so called, whatever their module, are updated by `SCALAR_RATE` of what others are."""
+SCALAR_RATE = 0.1
 
 
 class ScalarBias(nn.Module):
@@ -29,15 +31,15 @@ class ScalarBias(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bias = nn.Parameter(torch.zeros(1))
+        self.fixup_bias = nn.Parameter(torch.zeros(1))
 
     def reset_parameters(self) -> None:
         """Start again at 0."""
-        nn.init.zeros_(self.bias)
+        nn.init.zeros_(self.fixup_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x + bias, in any shape."""
-        return x + self.bias
+        return x + self.fixup_bias
 
 
 class ScalarScale(nn.Module):
@@ -45,15 +47,15 @@ class ScalarScale(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(1))
+        self.fixup_scale = nn.Parameter(torch.ones(1))
 
     def reset_parameters(self) -> None:
         """Start again at 1."""
-        nn.init.ones_(self.scale)
+        nn.init.ones_(self.fixup_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x * scale, in any shape."""
-        return x * self.scale
+        return x * self.fixup_scale
 
 
 class Shortcut(nn.Module):

@@ -43,8 +43,15 @@ def comparison(runs: Sequence[SearchRun]) -> Findings:
         rows.append(curve.assign(rule=rule, lr_searched=rate))
     axes[0, 0].invert_yaxis()
     label(axes[0, 0], "validation error, best of the rates", "error", "", legend=False)
-    label(axes[0, 1], "training", "epoch", "training loss")
+    label(axes[0, 1], "training", "epoch", "training loss", legend=False)
     label(axes[0, 2], "hidden layers' update against the gradient", "epoch", "cosine", legend=False)
+    # Thirteen names would cover the curves wherever they stood inside.
+    figure.legend(
+        *axes[0, 1].get_legend_handles_labels(),
+        loc="outside right upper",
+        frameon=False,
+        fontsize=8,
+    )
     columns = ["rule", "lr_searched", "epoch", "train_loss", "val_loss", "val_error", COSINE]
     table = pd.concat(rows)
     columns += sorted(name for name in map(str, table) if name.startswith(f"{COSINE}_"))

@@ -13,8 +13,8 @@ from service.lecture.book import BOOK_NAME, run_book
 from service.lecture.demos import losses
 from service.lecture.figures import landscapes
 from service.lecture.figures.rates import regime
-from service.lecture.findings import Findings
-from service.lecture.pages import page_of, pages
+from service.lecture.findings import Findings, new_figure
+from service.lecture.pages import Claim, page_of, pages
 from service.lecture.rendering import write_page
 from service.lecture.running import _prepared, comparison, run_page
 from trainers.errors import ConfigError
@@ -80,6 +80,24 @@ def test_a_change_is_shown_beside_lecture_published_and_default(run, out):
         assert (out / f"p60{suffix}.png").read_bytes().startswith(PNG)
         table = pd.read_csv(out / f"p60{suffix}.csv")
         assert len(table) == len(pd.read_parquet(out / f"p60{suffix}.parquet")) > 0
+
+
+def test_ours_is_in_percent_where_the_claim_is():
+    claims = (
+        Claim(what="error", lecture="-", published="1.48 %", ours="validation error, he"),
+        Claim(what="rate", lecture="a", ours="validation error, xavier"),
+        Claim(what="epochs", lecture="50 %", ours="epochs"),
+    )
+    measures = {"validation error, he": 0.0355, "validation error, xavier": 0.5, "epochs": 7.0}
+    findings = Findings(table=pd.DataFrame(), measures=measures, figure=new_figure()[0])
+    variant = running.Variant(
+        findings=findings, energy_kwh=1e-6, seconds=1.0, search_ids=(), reused=False
+    )
+    page = page_of("p60").model_copy(update={"claims": claims})
+    outcome = running.PageOutcome(
+        page=page, default=variant, yours=None, overrides=(), energy_method="-"
+    )
+    assert [row["default run"] for row in comparison(outcome)] == ["3.55 %", "0.5", "7"]
 
 
 def test_a_search_that_was_run_is_taken_from_the_ledger(run):

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from trainers.config import InitConfig, ModelConfig, TrialConfig
 from trainers.data import load
 from trainers.initialisation import initialise
+from trainers.lanes.evaluation import to_module
 from trainers.lanes.pack import train_pack
 from trainers.lanes.plan import fixed_plan
 from trainers.models import build_model
@@ -62,7 +63,8 @@ def test_scalars_start_as_no_ops_again_after_training():
             parameter.add_(1.0)
     initialise(model, InitConfig(kind="fixup"), "relu", 0)
     scalars = {n: p.item() for n, p in model.named_parameters() if p.shape == (1,)}
-    assert {n.rpartition(".")[2]: v for n, v in scalars.items()} == {"bias": 0.0, "scale": 1.0}
+    own_names = {n.rpartition(".")[2]: v for n, v in scalars.items()}
+    assert own_names == {"fixup_bias": 0.0, "fixup_scale": 1.0}
     assert len(scalars) == 5 * 3 + 2
 
 
@@ -84,3 +86,42 @@ def test_110_layers_train_at_a_rate_at_which_he_diverges():
     assert he.status == "diverged"
     assert fixup.status == "finished"
     assert fixup.metrics["val_error"] < 0.4
+
+
+@pytest.mark.parametrize("kind", ["momentum", "adamw"])
+def test_scalars_learn_at_a_tenth_of_the_rate_as_in_a_group_of_their_own(kind):
+    """A pack against torch's optimizer with two groups, float64, a whole epoch of full batches."""
+    optimizer = {"kind": kind, "lr": 0.02, "weight_decay": 0.01}
+    config = TrialConfig.from_mapping(
+        {
+            "data": {"name": "digits", "num_train": 32},
+            "model": {"kind": "resmlp", "depth": 2, "width": 6, "scalars": True},
+            "init.kind": "fixup",
+            "optimizer": optimizer,
+            "train": {"batch_size": 32, "epochs": 3, "precision": "float64"},
+        }
+    )
+    trial, dataset = Trial(trial_id=0, config=config, seed=3), load(config.data)
+    plan = fixed_plan([trial], dataset, tier="lane_by_lane", fuse_width=1)
+    model = build_model(config.model, dataset.input_shape, 10)
+    initialise(model, config.init, "relu", trial.seed)
+    model.double()
+    slow = [p for p in model.parameters() if p.shape == (1,)]
+    groups = [
+        {"params": [p for p in model.parameters() if p.shape != (1,)]},
+        {"params": slow, "lr": optimizer["lr"] / 10},
+    ]
+    twin = (
+        torch.optim.SGD(groups, lr=0.02, momentum=config.optimizer.momentum, weight_decay=0.01)
+        if kind == "momentum"
+        else torch.optim.AdamW(groups, lr=0.02, weight_decay=0.01)
+    )
+    for _ in range(3):
+        twin.zero_grad()
+        F.cross_entropy(model(dataset.x_train.double()), dataset.y_train).backward()
+        twin.step()
+    assert all(p.item() not in (0.0, 1.0) for p in slow)
+    (state,) = train_pack([trial], None, 3, dataset=dataset, plan=plan).states
+    trained = to_module(state, trial, dataset)
+    for name, parameter in trained.double().named_parameters():
+        torch.testing.assert_close(parameter, model.get_parameter(name), atol=2e-7, rtol=1e-6)
