@@ -24,6 +24,7 @@ from trainers.lanes.engines import (
     supported_tiers,
 )
 from trainers.lanes.groups import batch_borders
+from trainers.lanes.lane_layers import runs_outside_vmap
 from trainers.lanes.probe import probe
 from trainers.lanes.signature import signature
 from trainers.models import build_model
@@ -139,8 +140,9 @@ def _candidates(
 ) -> tuple[list[Tier], str]:
     """Return the tiers that may be used, the rule's choice last, and why.
 
-    On a CPU, convolutions stay lane by lane: fused they mostly lose there, and torch picks another
-    convolution kernel for one lane than for several, which would make packing visible in float32.
+    On a CPU, convolutions that `lane_layers` does not run stay lane by lane: as one grouped
+    convolution they mostly lose there, and torch picks another kernel for one lane than for
+    several, which would make packing visible in float32.
     """
     configs = [trial.config for trial in trials]
     best = supported_tiers(configs[0])[0]
@@ -148,10 +150,15 @@ def _candidates(
     if rule != "backprop":
         # The probe compares with autograd, which is not what a rule computes.
         return ["kernels"], f"the rule {rule} is written out over lanes"
-    convolves = any(isinstance(part, nn.modules.conv._ConvNd) for part in module.modules())
-    if best == "vmap" and convolves and device == "cpu":
+    grouped = any(
+        isinstance(part, nn.modules.conv._ConvNd)
+        and not (runs_outside_vmap(part) and configs[0].train.precision != "bf16")
+        for part in module.modules()
+    )
+    if best == "vmap" and grouped and device == "cpu":
         return ["lane_by_lane"], (
-            "fused convolutions mostly lose on a CPU, and torch rounds one lane's differently"
+            "convolutions would be one grouped convolution, which mostly loses on a CPU, and torch "
+            "rounds one lane's differently"
         )
     verdict = probe(
         lambda template, some, data: make_engine(best, template, some, data), configs, dataset

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import functional_call, vmap
 
 from trainers.config import ModelConfig
 from trainers.lanes.engine import LaneBuffers
+from trainers.lanes.lane_layers import BatchNorms, exchange_layers, outside_vmap
 from trainers.lanes.module_engine import ModuleEngine
 from trainers.lanes.prepared import dropouts_of, masks_from
 from trainers.models.auxiliary import layers_with_auxiliary_loss
@@ -30,6 +31,8 @@ class LaneBatchNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
+    one_by_one = False
+    """Whether torch's kernel runs lane after lane, which is quicker on a CPU (`lane_layers`)."""
 
     def __init__(self, norm: nn.modules.batchnorm._BatchNorm) -> None:
         super().__init__()
@@ -40,6 +43,11 @@ class LaneBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x [B, C, *] over all dimensions but the channels'."""
+        if self.one_by_one:
+            if self.training:
+                self.num_batches_tracked.add_(1)
+            statistics = (self.running_mean, self.running_var, self.lane_momentum)
+            return outside_vmap(self._lanes, x, self.weight, self.bias, *statistics)
         shape = (1, -1, *[1] * (x.dim() - 2))
         mean, var = self.running_mean, self.running_var
         if self.training:
@@ -56,17 +64,36 @@ class LaneBatchNorm(nn.Module):
             return x
         return x * self.weight.view(shape) + self.bias.view(shape)
 
+    def _lanes(
+        self,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor,
+        var: Tensor,
+        momenta: Tensor,
+    ) -> Tensor:
+        """Normalise x [W, B, C, *], each lane by itself."""
+        own = (weight, bias, mean, var, momenta.tolist())
+        out: Tensor = BatchNorms.apply(x, *own, self.training, self.eps)  # type: ignore[no-untyped-call]
+        return out
 
-def _stackable(module: nn.Module) -> nn.Module:
+
+def _stackable(module: nn.Module, one_by_one: bool) -> nn.Module:
     """Return a copy whose batch normalisations take their momentum from outside.
 
+    With `one_by_one` its layers run as `lane_layers` does them.
     `copy.deepcopy` keeps tied weights tied; a following `.to("meta")` would untie them.
     """
     twin = copy.deepcopy(module)
     for parent in list(twin.modules()):
         for name, child in list(parent.named_children()):
             if _is_tracking_norm(child):
-                setattr(parent, name, LaneBatchNorm(child))  # type: ignore[arg-type]
+                norm = LaneBatchNorm(child)  # type: ignore[arg-type]
+                norm.one_by_one = one_by_one
+                setattr(parent, name, norm)
+    if one_by_one:
+        exchange_layers(twin)
     return twin
 
 
@@ -100,7 +127,9 @@ class VmapEngine(ModuleEngine):
     ) -> BoundVmap:
         """Return functions over the lanes' stacked rows."""
         if self.template is None:
-            self.template = _stackable(self.prepared(configs[0]).module)
+            # A GPU wants few large calls, and autocast does not reach into the lanes' own calls.
+            one_by_one = params.device.type == "cpu" and self._precision != "bf16"
+            self.template = _stackable(self.prepared(configs[0]).module, one_by_one)
         momenta = [_momenta(self.prepared(config).module) for config in configs]
         return BoundVmap(self, self.template, params, grads, buffers, momenta, smoothing)
 
@@ -127,7 +156,7 @@ class BoundVmap:
         self._norms = [part for part in template.modules() if isinstance(part, LaneBatchNorm)]
         self._momenta = torch.tensor(momenta, dtype=torch.float64).to(params)  # [W, norms]
         self._smoothing = torch.tensor(smoothing, dtype=torch.float64).to(params)  # [W]
-        self._gradients = vmap(grad_and_value(self._loss, has_aux=True), randomness="error")
+        self._losses = vmap(self._loss, randomness="error")
         self._outputs: Callable[..., Tensor] = vmap(
             self._output, in_dims=(0, 0, None), randomness="error"
         )
@@ -160,9 +189,10 @@ class BoundVmap:
     ) -> Tensor:
         """Write gradients into the flat rows; return losses [W]. See `BoundLanes`."""
         self._template.train()
+        leaves = {name: rows.detach().requires_grad_() for name, rows in self._params.items()}
         with torch.enable_grad():
-            grads, (losses, buffers) = self._gradients(
-                self._params,
+            losses, buffers = self._losses(
+                leaves,
                 {name: rows.clone() for name, rows in self._buffers.items()},
                 x,
                 target,
@@ -170,8 +200,14 @@ class BoundVmap:
                 self._momenta,
                 self._smoothing,
             )
-        for name, view in self._grads.items():
-            view.copy_(grads[name])
+            # Each lane's loss depends on its own parameters only, so their sum's gradients are
+            # the lanes' own. Autograd around vmap costs less than `torch.func.grad` within it.
+            grads = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
+        for view, grad in zip(self._grads.values(), grads, strict=True):
+            if grad is None:
+                view.zero_()
+            else:
+                view.copy_(grad)
         for name, rows in self._buffers.items():
             rows.copy_(buffers[name])
         detached: Tensor = losses.detach()

@@ -5,10 +5,10 @@ Shapes: B rows, H heads, T positions, D width, E = D / H, w window.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
+
+from trainers.models.attend import attend
 
 
 class Attention(nn.Module):
@@ -41,12 +41,8 @@ class Attention(nn.Module):
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
     """Return softmax(q k^T / sqrt(E)) v, [..., T, E]; causal: positions see no later ones."""
-    length = q.shape[-2]
-    scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # [..., T, T]
-    if causal:
-        places = torch.arange(length, device=q.device)
-        scores = scores.masked_fill(places[None, :] > places[:, None], -math.inf)
-    return torch.softmax(scores, -1) @ v
+    places = torch.arange(q.shape[-2], device=q.device)
+    return attend(q, k, v, places[None, :] > places[:, None] if causal else None)
 
 
 def windowed_attention(q: Tensor, k: Tensor, v: Tensor, *, window: int, causal: bool) -> Tensor:
@@ -60,9 +56,8 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, *, window: int, causal: 
     missing = num_blocks * window - length
     q = _blocks(nn.functional.pad(q, (0, 0, 0, missing)), window)  # [..., N, w, E]
     k, v = (_neighbours(rows, window, missing, causal) for rows in (k, v))  # [..., N, 2w or 3w, E]
-    scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # [..., N, w, 2w or 3w]
     hidden = _hidden(num_blocks, window, k.shape[-2], length, causal, q.device)
-    mixed = torch.softmax(scores.masked_fill(hidden, -math.inf), -1) @ v
+    mixed = attend(q, k, v, hidden)  # [..., N, w, E]
     return mixed.flatten(-3, -2)[..., :length, :]
 
 

@@ -13,16 +13,8 @@ from torch import Tensor, nn
 
 from trainers.config import Activation
 from trainers.models.mlp import BatchNormPlace, hidden_block
+from trainers.models.routing import TINY, routed, squash
 from trainers.models.spatial import check_halvings, check_kernel, halved, spatial_layers
-
-_TINY = 1e-8
-"""Added to squared lengths, so that logarithms and slopes at length 0 are finite."""
-
-
-def squash(s: Tensor) -> Tensor:
-    """Shrink the last axis to a length below 1: v = s |s| / (1 + |s|^2), in the same direction."""
-    square = s.square().sum(-1, keepdim=True)
-    return s * (square + _TINY).sqrt() / (1 + square)
 
 
 class CapsulePredictions(nn.Module):
@@ -58,14 +50,12 @@ class DynamicRouting(nn.Module):
         self.iterations = iterations
 
     def route(self, u_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (s [B, C, E], c [B, N, C]) of the last iteration for u_hat [B, N, C, E]."""
-        agreement = torch.zeros_like(u_hat[..., 0])  # [B, N, C]
-        for iteration in range(self.iterations):
-            c = agreement.softmax(-1)
-            s = (c.unsqueeze(-1) * u_hat).sum(1)
-            if iteration < self.iterations - 1:
-                agreement = agreement + (u_hat * squash(s).unsqueeze(1)).sum(-1)
-        return s, c
+        """Return (s [B, C, E], c [B, N, C]) of the last iteration for u_hat [B, N, C, E].
+
+        Gradients flow from s alone.
+        """
+        s, c = routed(u_hat.transpose(1, 2), self.iterations)
+        return s, c.transpose(1, 2)
 
     def forward(self, u_hat: Tensor) -> Tensor:
         """Return the class capsules before squashing, s [B, C, E]."""
@@ -136,7 +126,7 @@ class CapsuleNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return each class's log-odds of being present, [B, num_outputs], for x [B, C, *sizes]."""
         s = self.routing(self.predictions(self.primary_capsules(x)))
-        return (s.square().sum(-1) + _TINY).log()  # type: ignore[no-any-return]
+        return (s.square().sum(-1) + TINY).log()  # type: ignore[no-any-return]
 
     def primary_capsules(self, x: Tensor) -> Tensor:
         """Return the squashed primary capsules u [B, N, D] for x [B, channels, *sizes]."""

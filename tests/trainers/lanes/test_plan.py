@@ -76,11 +76,27 @@ def test_vmap_has_to_win_clearly_over_lane_by_lane(
         assert "measured" in plan.reasons["tier"]
 
 
-def test_convolutions_stay_lane_by_lane_on_a_cpu_and_say_why() -> None:
-    trials = trials_of(2, data__name="mnist1d", model__kind="cnn", model__width=4)
+def test_convolutions_under_autocast_stay_lane_by_lane_on_a_cpu_and_say_why() -> None:
+    trials = trials_of(
+        2,
+        data__name="mnist1d",
+        model__kind="cnn",
+        model__width=4,
+        train__precision="bf16",
+        train__epochs=1,
+    )
     plan = make_plan(trials, load(trials[0].config.data), "cpu")
     assert plan.tier == "lane_by_lane"
     assert "convolutions" in plan.reasons["tier"]
+
+
+def test_torchs_own_convolutions_may_be_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "_WORTH_MEASURING_S", 0.0)
+    monkeypatch.setattr(plan_module, "_rate", lambda _t, _d, tier, width, _v: 100.0 * width)
+    trials = trials_of(2, data__name="mnist1d", model__kind="cnn", model__width=5)
+    plan = make_plan(trials, load(trials[0].config.data), "cpu")
+    assert plan.tier == "vmap"
+    assert plan.fuse_width > 1
 
 
 def test_a_memory_limit_bounds_the_pack_and_one_trial_too_large_is_refused(

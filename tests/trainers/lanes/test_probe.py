@@ -22,23 +22,6 @@ from trainers.trial import Trial
 HERE = __name__
 
 
-class GradientsOutsideVmap(VmapEngine):
-    """Autograd around vmap, which clears the padding row in lane 0 only."""
-
-    def bind(self, *arguments: Any) -> BoundVmap:
-        bound = super().bind(*arguments)
-        stacked_loss = torch.func.vmap(bound._loss, randomness="error")
-
-        def gradients(params: dict[str, Tensor], *rest: Any) -> Any:
-            leaves = {name: rows.clone().requires_grad_() for name, rows in params.items()}
-            losses, buffers = stacked_loss(leaves, *rest)
-            grads = torch.autograd.grad(losses.sum(), list(leaves.values()))
-            return dict(zip(leaves, grads, strict=True)), (losses, buffers)
-
-        bound._gradients = gradients
-        return bound
-
-
 class Net(nn.Module):
     """64 inputs, one hidden layer; subclasses break it."""
 
@@ -198,8 +181,7 @@ def test_padding_idx_is_caught_by_rule_and_by_effect(
     assert not verdict.equal
     assert "padding_idx" in verdict.reason
     monkeypatch.setattr("trainers.lanes.probe._broken_by_rule", lambda module: "")
-    assert verdict_of(config_of("padded"), digits).equal, "our way of taking gradients is sound"
-    verdict = verdict_of(config_of("padded"), digits, GradientsOutsideVmap)
+    verdict = verdict_of(config_of("padded"), digits)
     assert not verdict.equal
     assert "gradient of `table.weight` in lane 1" in verdict.reason
 
@@ -222,9 +204,7 @@ def test_shared_randomness_is_caught(digits: Dataset) -> None:
 
         def bind(self, *arguments: Any) -> BoundVmap:
             bound = super().bind(*arguments)
-            bound._gradients = torch.func.vmap(
-                torch.func.grad_and_value(bound._loss, has_aux=True), randomness="different"
-            )
+            bound._losses = torch.func.vmap(bound._loss, randomness="different")
             return bound
 
     assert not verdict_of(config_of("noisy"), digits).equal

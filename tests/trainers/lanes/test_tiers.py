@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from trainers.data import Dataset, load
 from trainers.lanes.pack import train_pack
@@ -68,3 +70,35 @@ def test_a_cnn_alone_is_as_in_any_pack(
     for trial in trials:
         alone = curves([trial], dataset, tier, 1)
         assert_close(alone, {k: v for k, v in reference.items() if k[0] == trial.trial_id}, 1e-9)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"kind": "cnn", "width": 4, "batch_norm": "before"},
+        {"kind": "rescnn", "width": 4, "depth": 1, "batch_norm": "before"},
+        {"kind": "transformer", "width": 8, "heads": 2, "depth": 1},
+    ],
+    ids=lambda model: str(model["kind"]),
+)
+def test_fused_in_float32_a_lane_has_the_same_bits_in_any_group(
+    model: dict[str, Any], varied_trials: Callable[..., list[Trial]]
+) -> None:
+    trials = varied_trials(
+        3,
+        data__name="mnist1d",
+        data__num_train=100,
+        train__batch_size=32,
+        train__epochs=1,
+        train__precision="float32",
+        **{f"model__{key}": value for key, value in model.items()},
+    )
+    dataset = load(trials[0].config.data)
+
+    def params(lanes: list[Trial], fuse_width: int) -> dict[int, Tensor]:
+        plan = fixed_plan(lanes, dataset, tier="vmap", fuse_width=fuse_width)
+        result = train_pack(lanes, None, 1, dataset=dataset, plan=plan)
+        return {state.trial_id: state.tensors["params"] for state in result.states}
+
+    alone, fused = params(trials, 1), params(trials[::-1], 3)
+    assert all(torch.equal(row, fused[trial_id]) for trial_id, row in alone.items())
