@@ -57,6 +57,8 @@ class Analysis:
     leverage: pd.DataFrame | None = None
     comparisons: tuple[Comparison, ...] = ()
     hyperparameters: tuple[HyperparameterLaw, ...] = ()
+    tuning: str | None = None
+    """What was tuned and which values were used; None where isoflop did not run the points."""
     next_runs: Answer | None = None
     verification: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()

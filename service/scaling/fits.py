@@ -86,6 +86,7 @@ def fit_joint(
         tolerance: `tight`; `scipy` are L-BFGS-B's defaults, with the same remark.
         unique_tokens: the column of unique tokens, for `repeated_data`.
         bootstrap: how many resamples of the runs to refit; 400 are enough for 90 % intervals.
+            None are drawn from no more runs than the law has parameters, with a warning.
         seed: of starts, subsamples and resamples.
 
     Returns:
@@ -103,6 +104,9 @@ def fit_joint(
     check_law(law)
     _check_bootstrap(bootstrap)
     design = design_of(points, law, unique_tokens)
+    warnings: tuple[str, ...] = ()
+    if bootstrap and design.num_runs <= FORMS[law].num_free:
+        bootstrap, warnings = 0, (_no_interval(design.num_runs, FORMS[law].num_free),)
     if method == "variable_projection":
         fitted = fit_projection(design, law, bootstrap, seed)
         found, values, resamples = fitted.found, fitted.values, fitted.resamples
@@ -127,7 +131,7 @@ def fit_joint(
         num_starts=found.num_starts,
         converged_share=found.converged_share,
         converged=found.converged,
-        warnings=found.warnings + about_values(law, values, design),
+        warnings=found.warnings + about_values(law, values, design) + warnings,
         notes=notes,
         bootstrap=resamples,
         correlations=correlations,
@@ -204,6 +208,15 @@ def _report(
         return values, None
     thetas = bootstrap_thetas(form, design, found.theta, delta, bootstrap, seed)
     return values, as_frame(law, form.values(thetas))
+
+
+def _no_interval(num_runs: int, num_params: int) -> str:
+    """Say why there is no interval: a law through as many runs passes exactly, resampled or not."""
+    return (
+        f"{num_runs} runs for {num_params} parameters: intervals need more runs than parameters, "
+        f"so there are none; add at least {num_params + 1 - num_runs} run"
+        f"{'s' if num_params > num_runs else ''}"
+    )
 
 
 def _about_bootstrap(design: Design, method: str) -> tuple[str, ...]:

@@ -61,6 +61,7 @@ def gather(study: Questions) -> Analysis:
         next_runs=study.next_runs(),
         comparisons=_comparisons(study),
         hyperparameters=_or_none(study.hyperparameters) or (),
+        tuning=_tuning(study),
         verification=_verification(study),
         warnings=warnings_of(study, isoflop),
         **answers,
@@ -91,6 +92,11 @@ def _thinned(points: Points) -> Points:
     keep[np.random.default_rng(0).choice(len(points), MULTIVERSE_POINTS, replace=False)] = True
     note = f"the table of choices is of {MULTIVERSE_POINTS} of {len(points)} points, at random"
     return replace(points.where(keep), notes=(*points.notes, note))
+
+
+def _tuning(study: Questions) -> str | None:
+    tune = study.recorded.spec.tune if study.recorded is not None else None
+    return None if tune is None else tune.sentence
 
 
 def _verification(study: Questions) -> Mapping[str, Any] | None:

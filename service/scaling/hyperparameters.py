@@ -75,14 +75,7 @@ class HyperparameterLaw:
             Columns `params`, `flops`, `value`, `low`, `high`.
 
         """
-        places = pd.DataFrame(
-            {
-                "params": np.atleast_1d(np.asarray(params, dtype=float)),
-                "flops": np.atleast_1d(np.asarray(flops, dtype=float)),
-            }
-        )
-        design = _design(places, list(self.exponents))
-        centre = design @ np.array([self.log_scale, *self.exponents.values()])
+        places, design, centre = self._centre(params, flops)
         drawn = self.draws[["log_scale", *self.exponents]].to_numpy(float) @ design.T
         # New optima scatter about the law as the old ones do: the same quantiles at each place.
         noise = self.noise * np.random.default_rng(0).standard_normal((len(drawn), 1))
@@ -93,6 +86,23 @@ class HyperparameterLaw:
             low=np.exp(np.minimum(low, centre)),
             high=np.exp(np.maximum(high, centre)),
         )
+
+    def value(self, params: float, flops: float) -> float:
+        """Return the best value at one size and budget, without an interval."""
+        return float(np.exp(self._centre(params, flops)[2][0]))
+
+    def _centre(
+        self, params: ArrayLike, flops: ArrayLike
+    ) -> tuple[pd.DataFrame, FloatArray, FloatArray]:
+        """Return Q places, their design (Q, 1 + axes), and ln value there, shape (Q,)."""
+        places = pd.DataFrame(
+            {
+                "params": np.atleast_1d(np.asarray(params, dtype=float)),
+                "flops": np.atleast_1d(np.asarray(flops, dtype=float)),
+            }
+        )
+        design = _design(places, list(self.exponents))
+        return places, design, design @ np.array([self.log_scale, *self.exponents.values()])
 
     @property
     def sentence(self) -> str:
@@ -140,6 +150,7 @@ def fit_hyperparameter(
     *,
     others: Sequence[str] = (),
     budget: str = "budget_flops",
+    axes: Sequence[str] = AXES,
     confidence: float = 0.9,
     bootstrap: int = NUM_BOOTSTRAPS,
     seed: int = 0,
@@ -151,6 +162,7 @@ def fit_hyperparameter(
         path: the hyperparameter's column.
         others: other tuned columns; see `tuned_optima`.
         budget: the column of the budget in FLOP.
+        axes: `params`, `flops` or both: what the law may be over.
         confidence: of intervals.
         bootstrap: how many resamples of the optima.
         seed: of the resamples.
@@ -163,7 +175,7 @@ def fit_hyperparameter(
     optima = tuned_optima(trials, path, others=others, budget=budget)
     used = (optima["at_edge"] == "").to_numpy(bool)
     inside = optima[used].reset_index(drop=True)
-    axes, notes = _axes(inside)
+    axes, notes = _axes(inside, axes)
     if not axes or len(inside) < len(axes) + 2:
         need = max(len(axes), 1) + 2
         raise ScalingError(
@@ -195,11 +207,11 @@ def fit_hyperparameter(
     )
 
 
-def _axes(inside: pd.DataFrame) -> tuple[list[str], list[str]]:
+def _axes(inside: pd.DataFrame, asked: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return which of N and C the optima can tell apart, and what was left out."""
-    varying = [name for name in AXES if inside[name].nunique() > 1]
+    varying = [name for name in asked if inside[name].nunique() > 1]
     if len(varying) < 2:
-        fixed = [name for name in AXES if name not in varying]
+        fixed = [name for name in asked if name not in varying]
         told = [f"all optima have the same {name}: the law cannot say how it matters"
                 for name in fixed] if varying else []  # fmt: skip
         return varying, told

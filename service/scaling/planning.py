@@ -19,6 +19,7 @@ from service.report.numbers import duration, energy
 from service.scaling.groups import Group, base_config, make_groups
 from service.scaling.lengths import fork_epoch, updates_per_epoch
 from service.scaling.running import prepare_study
+from service.scaling.smoothing import smooths_points
 from service.scaling.study_spec import StudySpec
 from service.scaling.waves import StudyState
 from service.search.estimate import ASSUMED_WATTS_PER_WORKER, measured_rate
@@ -122,7 +123,8 @@ def _rows(spec: StudySpec, group: Group, tuned_budgets: Sequence[float]) -> list
         for budget in tuned_budgets:
             rows.append(_row(spec, group, budget, "tuning", spec.tune.trials))
     for budget in group.budgets:
-        known = 1 if budget in tuned_budgets else 0  # the best of tuning is a point already
+        # The best of tuning is a point already, unless points use smoothed values.
+        known = 1 if budget in tuned_budgets and not smooths_points(spec) else 0
         num = spec.seeds.default - known
         if num > 0:
             rows.append(_row(spec, group, budget, "points", num))

@@ -135,11 +135,13 @@ def _check_schedule(spec: StudySpec) -> None:
             "`schedule.fork_budgets` forks cool-downs from a run's stable part, which only "
             f"`schedule.kind: wsd` has, but got {spec.schedule.kind!r}; use wsd, or leave it out"
         )
-    if spec.tune is not None and (spec.tune.per == "point" or spec.tune.budgets > 1):
+    tune = spec.tune
+    if tune is not None and tune.smooth_path is None and (tune.per == "point" or tune.budgets > 1):
         raise ConfigError(
             "`tune` must give a size the same values at all its budgets where "
             "`schedule.fork_budgets` is on, because forks share one run's schedule and rate, but "
-            f"got `per: {spec.tune.per}` with {spec.tune.budgets} budgets; use `per: size` and 1"
+            f"got `per: {tune.per}` with {tune.budgets} budgets; use `per: size` and 1, or "
+            "`use: smooth`"
         )
     tuned = set(spec.tune.space) if spec.tune is not None else set()
     listed = {*tuned, *spec.compare, *spec.sizes}

@@ -30,7 +30,7 @@ def study_points(ledger: Ledger, study_id: str, *, verification: bool = False) -
 
     Beside the columns of `Points` there are `budget_flops`, `flops_6nd`, `params_all`,
     `params_non_embedding`, `unique_tokens`, `passes`, `epochs`, `size.<path>`, the tuned paths,
-    `tuned` (its values were tuned at this very budget), `at_edge` (the best of its tuning lay at
+    `tuned` (its size was tuned at this very budget), `at_edge` (the best of its tuning lay at
     the end of all that was tried) and `purpose`. `run` is the same for forks of one run. `kwh` is
     the energy of the trial as if it had been trained alone: a fork's includes its share of the run
     it was forked from.
@@ -118,12 +118,17 @@ def tuning_frame(ledger: Ledger, study_id: str) -> pd.DataFrame:
 
 
 def _points(trials: Sequence[TrialRecord], spec: StudySpec) -> list[TrialRecord]:
-    """Return the trials made as points, and the best tuning trial of each group and budget."""
+    """Return the trials made as points, and the best of tuning where it is one.
+
+    It is one where points use its values; smoothed values are trained with the same seed beside it.
+    """
     made = [trial for trial in trials if not is_tuning(trial)]
+    trained = {(_place(trial), trial.seed) for trial in made}
     tuned = [
         trial
         for trial in _best_of_tuning(trials, spec.metric)
         if facts_of(trial)["budget_flops"] in spec.budgets
+        and (_place(trial), trial.seed) not in trained
     ]
     return sorted([*made, *tuned], key=lambda trial: trial.trial_id)
 
@@ -172,7 +177,7 @@ def _row(
     num_params = facts[f"params_{spec.fit.count_params}"]
     tokens = _tokens(trial)
     rows = trial.epochs_done * facts["rows_per_epoch"]
-    tuned_at = float(facts.get("tuned_at_flops", facts["budget_flops"]))
+    tuned_at = facts.get("tuned_at_flops", facts["budget_flops"])
     return {
         "run_of": f"trial {_root(trial, by_id)}",
         "recipe": recipe_name(facts["recipe"]),
@@ -191,7 +196,7 @@ def _row(
         "passes": rows / facts["num_train"],
         "epochs": trial.epochs_done,
         "tuned": is_tuning(trial) or tuned_at == facts["budget_flops"],
-        "at_edge": bool(edges.get((key_of(trial), tuned_at), {})),
+        "at_edge": tuned_at is not None and bool(edges.get((key_of(trial), float(tuned_at)), {})),
         "purpose": facts["purpose"],
         **{f"size.{path}": value for path, value in facts["size"].items()},
         **trial.params,

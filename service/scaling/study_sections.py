@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from search_spaces import Space, log_uniform
+from search_spaces.distributions import Interval
 from service.search.spec_sections import SpaceField, SpecSection
 from trainers.config import Count, Positive
 from trainers.errors import nearest
@@ -36,7 +37,41 @@ class TuneSpec(SpecSection):
     """per size: so many of its budgets are tuned, the smallest first, evenly spread."""
     sampler: Literal["sobol", "random"] = "sobol"
     """A size's few trials are too few for a sampler that learns; the refined interval does that."""
+    use: Literal["best", "smooth"] | None = None
+    """Which values points get. best: of the best trial at the size's nearest tuned budget. smooth:
+    of the law of the best value over size, and over budget where several are tuned, fitted to the
+    minima of all sizes; where there are too few for a law, a size's own minimum. Single trials
+    are noisy, and the law averages over all of them. None: smooth where a single positive number
+    is tuned on a logarithmic scale, best elsewhere."""
     space: SpaceField = Space(DEFAULT_LR)
+
+    @property
+    def smooth_path(self) -> str | None:
+        """The path whose values are smoothed; None where the best trial's are used."""
+        return None if self.use == "best" else self._one_number()
+
+    @property
+    def sentence(self) -> str:
+        """What was tuned and which values were used, in words."""
+        where = "every budget" if self.per == "point" else (
+            "one budget" if self.budgets == 1 else f"{self.budgets} budgets"
+        )  # fmt: skip
+        used = (
+            "points use the law of the minima over all sizes (`tune.use: smooth`)"
+            if self.smooth_path is not None
+            else "points use the values of the best trial (`tune.use: best`)"
+        )
+        return (
+            f"{', '.join(self.space)} tuned at {where} of each size, {self.trials} trials each; "
+            f"{used}"
+        )
+
+    def _one_number(self) -> str | None:
+        """Return the only path of the space, if it is a real number on a logarithmic scale."""
+        [(path, dimension), *others] = self.space.items()
+        if others or not isinstance(dimension, Interval) or dimension.kind != "log_uniform":
+            return None
+        return path if dimension.step is None else None
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -46,6 +81,12 @@ class TuneSpec(SpecSection):
             raise ValueError(
                 "`tune.budgets` counts the tuned budgets of a size, but `tune.per: point` tunes "
                 "all of them; leave it out, or use `per: size`"
+            )
+        if self.use == "smooth" and self._one_number() is None:
+            raise ValueError(
+                "`tune.use: smooth` needs a single path with `log_uniform` and no `step`, because "
+                f"its law is of the logarithm of one number, but got {list(self.space)}; "
+                "use best, or tune one number"
             )
         return self
 

@@ -17,9 +17,10 @@ from typing import Any
 
 from search_spaces import Params
 from service.ledger.records import TrialRecord
-from service.scaling.facts import NOT_DONE, STUDY, facts_of, is_tuning, key_of
+from service.scaling.facts import NOT_DONE, STUDY, facts_of, group_key, is_tuning, key_of
 from service.scaling.groups import Group
 from service.scaling.lengths import fork_epoch, updates_per_epoch
+from service.scaling.smoothing import Smoothing, middle_flops, smoothing_of
 from service.scaling.study_spec import StudySpec
 from service.scaling.tuning import Tried, at_edge, best_of, next_trials, tried_of, value_of
 from service.search.context import SHARED_EPOCHS
@@ -92,6 +93,7 @@ class StudyState:
         for trial in self.trials:
             self._by_group.setdefault(key_of(trial), []).append(trial)
         self._known = {(trial.config_id, trial.seed): trial for trial in self.trials}
+        self._smoothings: dict[str, Smoothing | None] = {}
 
     def next_wave(self) -> Wave | None:
         """Return the next trials, or None where nothing is missing.
@@ -111,6 +113,9 @@ class StudyState:
         tune, budgets = self.spec.tune, group.budgets
         if tune is None:
             return []
+        smoothing = None if group.planned else self._smoothing(group)
+        if smoothing is not None and smoothing.law is not None:
+            return []  # a size made to verify: the law says what its tuning would cost compute for
         if not budgets:  # a size made to verify, and too large for any budget of the study
             return [VERIFIED_TUNING_SHARE * budget for budget in group.verified[:1]]
         if tune.per == "point":
@@ -177,22 +182,57 @@ class StudyState:
         ]
 
     def tuned(self, group: Group, budget: float) -> tuple[Params, dict[str, Any]] | None:
-        """Return the best values for a group at a budget, and where they come from.
+        """Return the values for a group at a budget, and where they come from.
 
-        They are those of the tuned budget that is nearest in ratio. None where every trial
-        there failed.
+        They are those of the best trial at the tuned budget that is nearest in ratio, or smoothed
+        (`tune.use`). None where every trial there failed.
         """
         if self.spec.tune is None:
             return {}, {}
         budgets = self.tuned_budgets(group)
         if not budgets:
-            return None
+            value = self._smoothed(group, budget, math.nan)
+            return None if value is None else (value, {"tuned_at_flops": None, "edges": {}})
         nearest = min(budgets, key=lambda tuned: abs(math.log(tuned / budget)))
         tried = self.tried(group, nearest)
         if not tried or not math.isfinite(best_of(tried).value):
             return None
-        edges = at_edge(self.spec.tune.space, tried)
-        return best_of(tried).params, {"tuned_at_flops": nearest, "edges": edges}
+        attrs = {"tuned_at_flops": nearest, "edges": at_edge(self.spec.tune.space, tried)}
+        return self._smoothed(group, budget, nearest) or best_of(tried).params, attrs
+
+    def _smoothed(self, group: Group, budget: float, tuned_flops: float) -> Params | None:
+        """Return smoothed values, or None where the spec or the trials do not allow it."""
+        smoothing = self._smoothing(group)
+        if smoothing is None:
+            return None
+        one_for_all = self.spec.fork_budgets or not smoothing.over_flops
+        made = [trial for trial in self._of(group) if not is_tuning(trial)]
+        for trial in made:
+            # What was trained stays: later sizes move the law, and would train all points anew.
+            at, tuned_at = (facts_of(trial).get(k) for k in ("budget_flops", "tuned_at_flops"))
+            if at == budget or (one_for_all and tuned_at == tuned_flops):
+                return dict(trial.params)
+        flops = budget
+        if self.spec.fork_budgets:
+            flops = middle_flops(group.budgets or group.verified)
+        all_params = self.spec.fit.count_params == "all"
+        num_params = group.params_all if all_params else group.params_non_embedding
+        value = smoothing.value(group.key, num_params, flops, tuned_flops)
+        return None if value is None else {smoothing.path: value}
+
+    def _smoothing(self, group: Group) -> Smoothing | None:
+        """Return what the tuning trials of a group's recipe say, read once."""
+        if self.spec.tune is None or self.spec.tune.smooth_path is None:
+            return None
+        recipe = group_key(group.recipe, {}, group.data_size)
+        if recipe not in self._smoothings:
+            own = [
+                trial
+                for trial in self.trials
+                if group_key(facts_of(trial)["recipe"], {}, facts_of(trial)["data_size"]) == recipe
+            ]
+            self._smoothings[recipe] = smoothing_of(self.spec, own)
+        return self._smoothings[recipe]
 
     # --- points --------------------------------------------------------------------------------
 

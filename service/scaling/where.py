@@ -21,6 +21,7 @@ import pandas as pd
 from trainers.errors import DataError, nearest
 
 MAX_EXPRESSION_CHARS = 1000
+SHOWN_LINES = 5
 _GRAMMAR = (
     "use column names (`in backticks` where they hold spaces), numbers, 'text', True, False, "
     "== != < <= > >=, in [..], and, or, not, + - * / // %, ( )"
@@ -60,7 +61,8 @@ def rows_where(frame: pd.DataFrame, expression: str) -> np.ndarray:
 
     Raises:
         DataError: if the expression cannot be read, holds more than comparisons and arithmetic,
-            names a column that is missing (the nearest is named), or gives no truth values.
+            names a column that is missing (the nearest is named), divides by zero in any row, or
+            gives no truth values.
 
     """
     return _Where(frame, expression).mask()
@@ -171,13 +173,27 @@ class _Where:
                 value = _numbers(self._value(operand))
                 return -value if isinstance(op, ast.USub) else value
             case ast.BinOp(op=operation, left=left, right=right):
-                with np.errstate(all="ignore"):  # 1 / 0 is inf, which the comparison then judges
-                    return _BINARY[type(operation)](
-                        _numbers(self._value(left)), _numbers(self._value(right))
-                    )
+                values = _numbers(self._value(left)), _numbers(self._value(right))
+                if isinstance(operation, ast.Div | ast.FloorDiv | ast.Mod):
+                    self._refuse_zeros(node, right, values[1])
+                with np.errstate(all="ignore"):
+                    return _BINARY[type(operation)](*values)
             case ast.Compare(left=left, ops=ops, comparators=others):
                 return self._comparison(left, ops, others)
         return self.frame[self._column(node)].to_numpy()
+
+    def _refuse_zeros(self, node: ast.expr, divisor: ast.expr, values: Any) -> None:
+        """Refuse to divide by zero: infinity and NaN would be compared like numbers."""
+        zero = np.broadcast_to(np.asarray(values) == 0, len(self.frame))
+        if not zero.any():
+            return
+        lines = self.frame.get("source_line", pd.Series(np.arange(2, len(zero) + 2)))
+        shown = ", ".join(str(line) for line in lines.to_numpy()[zero][:SHOWN_LINES])
+        raise self._refused(
+            f"divides by zero in {ast.unparse(node)[:40]!r}: `{ast.unparse(divisor)[:40]}` is 0 in "
+            f"{int(zero.sum())} of {len(zero)} rows (lines {shown})",
+            "multiply instead, or leave those rows out first",
+        )
 
     def _truth(self, node: ast.expr) -> np.ndarray:
         value = self._value(node)

@@ -171,6 +171,7 @@ def _provenance(study: Analysis) -> list[tuple[str, str]]:
                    f"C = {short(points.flops_per_param_token)} N D; sha256 "
                    f"{points.data_sha256[:12]}"),
         ("rows", "; ".join(points.notes)),
+        ("tuning", study.tuning or ""),
         ("law", f"{fit.law} by {fit.joint.method}, {len(fit.joint.bootstrap)} resamples of runs"
                 if fit.joint.bootstrap is not None else f"{fit.law} by {fit.joint.method}"),
         ("fit", "; ".join(fit.joint.notes)),

@@ -97,6 +97,8 @@ def methods(study: Analysis) -> str:
     ]
     if points.notes:
         parts.append("Rows: " + escaped("; ".join(points.notes)) + ".")
+    if study.tuning is not None:
+        parts.append("Tuning: " + escaped(study.tuning) + ".")
     parts.append(
         rf"$N$ is {escaped(points.count)}; the median of $C/(ND)$ is "
         f"{points.flops_per_param_token:.3g}."

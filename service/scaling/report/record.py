@@ -46,6 +46,7 @@ def record(study: Analysis) -> dict[str, Any]:
             "multiverse": rows(study.multiverse),
             "leverage": rows(study.leverage)[:MOST_LEVERAGE],
             "hyperparameters": [law.to_mapping() for law in study.hyperparameters],
+            "tuning": study.tuning,
             "comparisons": [found.to_mapping() for found in study.comparisons],
             "next_runs": rows(None if study.next_runs is None else study.next_runs.frame),
             "verification": study.verification,

@@ -40,7 +40,7 @@ function soFar(view) {
 }
 
 function say(view) {
-  byId("sentence").textContent = view.sentence ?? (view.num_points
+  byId("sentence").textContent = view.sentence?.replaceAll(" -> ", "\u00a0→\u00a0") ?? (view.num_points
     ? `No law yet: ${view.why_no_law.replaceAll("`", "")}.`
     : "No point has been trained to its end yet; the laws follow as soon as there are enough.");
   byId("of-points").textContent = view.sentence === null ? "" : `From ${view.num_points} points${

@@ -26,8 +26,8 @@ SMALL: dict[str, Any] = {
     "sizes": {"model.width": [4, 8]},
     "budgets_flops": [5e5, 2e6],
     "limits": {"min_updates": 8, "max_passes": 50},
-    "tune": {"trials": 2, "space": {"optimizer.lr": {"log_uniform": [0.01, 0.3],
-                                                     "limits": [0.01, 0.3]}}},
+    "tune": {"trials": 2, "use": "best",
+             "space": {"optimizer.lr": {"log_uniform": [0.01, 0.3], "limits": [0.01, 0.3]}}},
 }  # fmt: skip
 
 

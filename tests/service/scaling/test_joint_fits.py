@@ -1,6 +1,7 @@
 """Fits of points whose law is known, and what is refused or warned about."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -216,6 +217,19 @@ def test_fewer_points_than_parameters_are_refused():
 def test_few_points_are_fitted_with_a_warning():
     points = chinchilla_points(num_sizes=3, num_tokens=3)
     assert any("9 points for 5 parameters" in text for text in fit_joint(points).warnings)
+
+
+@pytest.mark.parametrize(("num_runs", "has_interval"), [(5, False), (6, True)])
+def test_intervals_need_more_runs_than_parameters(num_runs, has_interval):
+    """Twelve points, of as many runs or one more; five points of five runs are the same case."""
+    points = chinchilla_points(num_sizes=3, num_tokens=4)
+    runs = [f"run {min(number, num_runs - 1)}" for number in range(len(points))]
+    points = replace(points, frame=points.frame.assign(run=runs))
+    fit = fit_joint(points, bootstrap=20)
+    assert (fit.bootstrap is not None) == has_interval
+    said = "5 runs for 5 parameters: intervals need more runs than parameters, so there are none"
+    assert any(said in text for text in fit.warnings) != has_interval
+    assert (fit.to_mapping()["intervals"] is not None) == has_interval
 
 
 @pytest.mark.parametrize(("column", "other"), [("params", "tokens"), ("tokens", "params")])

@@ -201,6 +201,15 @@ def test_where_reads_dotted_and_quoted_columns():
     assert where("`val loss` < 2", frame).tolist() == [True, False]
 
 
+@pytest.mark.parametrize("expression", ["n / 0 > 1", "l > n / d", "n % d == 0", "n // (d - d) < 1"])
+def test_where_refuses_to_divide_by_zero(expression):
+    """1 / 0 is infinite, and larger than any threshold: every row would be kept."""
+    frame = pd.DataFrame({"n": [1.0, 2.0], "d": [3.0, 0.0], "l": [1.0, 1.0]})
+    with pytest.raises(DataError, match=r"divides by zero in .* is 0 in .* of 2 rows \(lines"):
+        where(expression, frame)
+    assert where("n / (d + 1) > 1", frame).tolist() == [False, True]
+
+
 def test_where_compares_text_that_holds_numbers():
     frame = pd.read_csv(io.StringIO("l\n1.5\nn/a?\n\n-1\n"), skip_blank_lines=False)
     assert where("l > 0", frame).tolist() == [True, False, False, False]

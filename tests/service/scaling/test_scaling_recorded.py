@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 from small_study import SMALL
@@ -9,9 +10,12 @@ from small_study import SMALL
 from service import ScalingStudy
 from service.cli import main
 from service.ledger import Ledger
-from service.scaling.report.page import trust
+from service.scaling.report.page import render_page, trust
+from service.scaling.report.paper import methods
+from service.scaling.report.record import record
 from service.scaling.spec import StudySpec, run_study
 from service.scaling.study import write_recorded
+from service.scaling.study_sections import TuneSpec
 from trainers.errors import LedgerError, ScalingError
 
 ENOUGH = {
@@ -67,6 +71,18 @@ def test_a_study_is_opened_with_its_points_and_energy(ran):
         study.hyperparameters()
     with pytest.raises(LedgerError, match=ran[1]):
         ScalingStudy.open("nothing-1", ledger=ran[0])
+
+
+def test_which_tuned_values_were_used_is_stated_everywhere(ran):
+    study = ScalingStudy.open(ran[1], ledger=ran[0])
+    assert study.analysis().tuning is None
+    tune = TuneSpec(trials=4, space=SMALL["tune"]["space"])
+    said = "optimizer.lr tuned at one budget of each size, 4 trials each; points use the law of"
+    analysis = replace(study.analysis(), tuning=tune.sentence)
+    assert analysis.tuning.startswith(said)
+    assert "Tuning: optimizer.lr tuned at one budget" in methods(analysis)
+    assert record(analysis)["tuning"] == analysis.tuning
+    assert analysis.tuning.split(" (")[0] in render_page(analysis, [])
 
 
 def test_list_show_and_report_know_studies(ran, isoflop):

@@ -105,6 +105,8 @@ def test_the_page_is_one_file_that_asks_for_nothing(folder):
     assert "default-src 'none'" in html
     page = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
     assert not re.search(r"""(src|href)=|@import|url\(|https?://""", page)
+    # A narrow page must not end a line between the two signs of an arrow.
+    assert "\u00a0→\u00a0" in page
     for word in ("10x compute", "prediction interval", "carrying the last value forward",
                  "held out", "choices of method"):  # fmt: skip
         assert word in page
