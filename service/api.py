@@ -64,7 +64,7 @@ class SearchResult:
     ledger_url: str
 
     def _open(self) -> Ledger:
-        return Ledger.open(self.ledger_url)
+        return Ledger.open(self.ledger_url, create=False)
 
     @property
     def record(self) -> SearchRecord:
@@ -256,7 +256,7 @@ def resume(
         LedgerError: it is still being run by a living process, or unknown.
 
     """
-    with Ledger.open(str(ledger)) as opened:
+    with Ledger.open(str(ledger), create=False) as opened:
         record = _not_deleted(opened.search(search_id))
         if record.kind == "study":
             from service.scaling.running import resume_study
@@ -313,7 +313,7 @@ def extend(
         LedgerError: the search has not ended yet, or is unknown.
 
     """
-    with Ledger.open(str(ledger)) as opened:
+    with Ledger.open(str(ledger), create=False) as opened:
         record = _not_deleted(opened.search(search_id))
         if record.kind == "study":
             raise LedgerError(
@@ -350,7 +350,7 @@ def _without_limits(spec: SearchSpec) -> SearchSpec:
 
 def stop(search_id: str, *, ledger: str | Path = DEFAULT_LEDGER) -> str:
     """Ask a running search to finish its epoch, save and end; return what will happen."""
-    with Ledger.open(str(ledger)) as opened:
+    with Ledger.open(str(ledger), create=False) as opened:
         record = opened.search(search_id)
         if record.state != "running":
             return f"`{search_id}` is not running (it is {record.state})"

@@ -7,6 +7,7 @@ printed).
 Commands import what they need when they run, so that `isoflop --help` answers at once.
 """
 
+import io
 import os
 import sys
 
@@ -25,7 +26,7 @@ import service.cli.start as start
 import service.cli.store as store
 import service.cli.upkeep as upkeep
 import service.cli.users as users
-from service.cli.failures import exit_code_of
+from service.cli.failures import BAD_INPUT, exit_code_of
 
 HELP = """Find good hyperparameters for neural networks, and see what finding them cost.
 
@@ -98,6 +99,9 @@ def main() -> None:
     """Run the command line; every deliberate error becomes a message and an exit code."""
     from trainers.errors import IsoflopError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode: `?` for `±`
+            stream.reconfigure(errors="replace")
     # A factory beside the spec must be found, as it would be by `python -m`.
     if "" not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -111,3 +115,7 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:  # a full disk, no permission: the user's to mend, not a fault of ours
+        what = f"cannot use `{error.filename}`: {error.strerror}" if error.filename else error
+        print(f"isoflop: {what}; check path, permissions and free space", file=sys.stderr)
+        sys.exit(BAD_INPUT)

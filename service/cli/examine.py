@@ -92,8 +92,11 @@ def landscape(
 
     from service.report.surfaces import save_numbers, save_surfaces
     from service.search.examine import winner_of
+    from trainers.errors import ConfigError
     from trainers.landscape import loss_surface, scores
 
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"`--out` must end in .png, .svg or .pdf, but got {out}; rename it")
     surfaces = {}
     for search_id in search_ids:
         module, config, dataset = winner_of(search_id, ledger)

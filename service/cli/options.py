@@ -42,14 +42,8 @@ DEFAULT_LEDGER = "isoflop.db"
 def open_ledger(url: str) -> Ledger:
     """Open a ledger that must already exist."""
     from service.ledger import Ledger
-    from trainers.errors import LedgerError
 
-    path = url.removeprefix("sqlite:///")
-    if "://" not in path and not Path(path).exists():
-        raise LedgerError(
-            f"there is no ledger at `{path}`; run a search first, or name one with --ledger"
-        )
-    return Ledger.open(url)
+    return Ledger.open(url, create=False)
 
 
 def emit(as_json: bool, data: Any, renderable: RenderableType | None = None) -> None:
@@ -57,6 +51,10 @@ def emit(as_json: bool, data: Any, renderable: RenderableType | None = None) -> 
     if as_json:
         typer.echo(json.dumps(data, indent=2, default=str))
         return
+    shown = renderable if renderable is not None else data
+    if isinstance(shown, str):  # as it is: a wrapped path or command cannot be copied
+        typer.echo(shown)
+        return
     from rich.console import Console
 
-    Console().print(renderable if renderable is not None else data)
+    Console().print(shown)

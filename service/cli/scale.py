@@ -86,11 +86,11 @@ def plan(
     from rich.text import Text
 
     from service.scaling.planning import plan_study
-    from service.scaling.report.terminal import frame_table
+    from service.scaling.report.terminal import frame_table, plan_table
     from service.scaling.study_spec import StudySpec
 
     found = plan_study(StudySpec.from_yaml(spec, overrides=overrides or []), workers=workers)
-    parts: list[Any] = [frame_table(found.rows)]
+    parts: list[Any] = [plan_table(found.rows)]
     if len(found.left_out):
         parts += [Text("left out:"), frame_table(found.left_out)]
     emit(as_json, found.to_mapping(), Group(*parts, Text(found.text)))
@@ -175,8 +175,6 @@ def extend(
     from service.scaling.running import extend_study
     from service.scaling.study import write_recorded
 
-    with open_ledger(ledger):  # refuses a ledger that is not there, which would be made
-        pass
     with display_for(as_json) as display:
         extend_study(
             study_id, sizes=added, budgets_flops=budgets or [], ledger=ledger,

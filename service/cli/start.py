@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,8 @@ def init(
         raise ConfigError(f"`{path}` exists and is not overwritten; name another file")
     text = files("search_spaces").joinpath("template.yaml").read_text(encoding="utf-8")
     path.write_text(text, encoding="utf-8")
-    next_step = f"edit it, then:  isoflop check {path}  and  isoflop search {path}"
+    named = shlex.quote(str(path))
+    next_step = f"edit it, then:  isoflop check {named}  and  isoflop search {named}"
     emit(as_json, {"file": str(path)}, f"wrote {path}; {next_step}")
 
 
@@ -38,8 +40,15 @@ def check(
     workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a spec and its data, and print the plan, without training."""
+    """Check a search or a study and its data, and print the plan, without training."""
     from service.search.spec import SearchSpec
+    from service.search.yaml_loading import read_yaml
+
+    if read_yaml(spec).mapping.get("kind") == "study":
+        from service.cli.scale import plan
+
+        plan(spec, overrides, workers, as_json)
+        return
 
     print_plan(SearchSpec.from_yaml(spec, overrides=overrides or []), None, workers, as_json)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from service.energy.site import Site
-from service.search.spec_explain import explain_spec
+from service.search.spec_explain import explain_spec, refuse_other_kind
 from service.search.yaml_loading import read_yaml
 from trainers.errors import ConfigError
 from trainers.sections import Count, Positive, Section
@@ -262,6 +262,7 @@ class ServiceSettings(Section):
             ConfigError: naming the rule, the value and the next step.
 
         """
+        refuse_other_kind(mapping, "service")
         try:
             return cls.model_validate(dict(mapping))
         except ValidationError as error:

@@ -93,7 +93,7 @@ def resume_study(
         LedgerError: it is still being run by a living process, is unknown, or is a search.
 
     """
-    with Ledger.open(str(ledger)) as opened:
+    with Ledger.open(str(ledger), create=False) as opened:
         record = study_record(opened, study_id)
         refuse_second_driver(opened, record)
         shown = display or Silent()
@@ -149,7 +149,7 @@ def extend_study(
         LedgerError: it is still being run by a living process, is unknown, or is a search.
 
     """
-    with Ledger.open(str(ledger)) as opened:
+    with Ledger.open(str(ledger), create=False) as opened:
         record = study_record(opened, study_id)
         refuse_second_driver(opened, record)
         shown = display or Silent()

@@ -120,7 +120,7 @@ class ScalingStudy(Questions):
         if isinstance(ledger, Ledger):
             recorded = read_recorded(ledger, study_id)
         else:
-            with Ledger.open(str(ledger)) as opened:
+            with Ledger.open(str(ledger), create=False) as opened:
                 recorded = read_recorded(opened, study_id)
         confidence = recorded.spec.fit.confidence
         return cls(

@@ -22,7 +22,7 @@ from service.scaling.study_sections import (
 )
 from service.search.spec import SearchSpec
 from service.search.spec_checks import SECTIONS, check_name, trial_sections
-from service.search.spec_explain import explain_spec
+from service.search.spec_explain import explain_spec, refuse_other_kind
 from service.search.spec_overrides import apply_overrides
 from service.search.spec_sections import ResourcesSpec, SpecSection
 from service.search.yaml_loading import YamlDocument, dump_yaml, parse_yaml, read_yaml
@@ -136,6 +136,7 @@ class StudySpec(SpecSection):
         """Build from plain values, as a ledger or a YAML file holds them."""
         if not all(isinstance(key, str) for key in mapping):
             raise ConfigError(f"the keys of a spec are text, but got {list(mapping)[:5]}")
+        refuse_other_kind(mapping, "study")
         return cls(**mapping)
 
     @classmethod

@@ -127,7 +127,7 @@ def run_verification(
         ScalingError: the study has no points yet, or the trials for the prediction diverged.
 
     """
-    with Ledger.open(str(ledger)) as opened:
+    with Ledger.open(str(ledger), create=False) as opened:
         record = study_record(opened, study_id)
         refuse_second_driver(opened, record)
         spec = StudySpec.from_mapping(dict(record.spec))

@@ -19,7 +19,7 @@ from service.search.spec_checks import (
     check_spec,
     trial_sections,
 )
-from service.search.spec_explain import explain_spec
+from service.search.spec_explain import explain_spec, refuse_other_kind
 from service.search.spec_overrides import apply_overrides
 from service.search.spec_plan import plan_rounds
 from service.search.spec_sections import (
@@ -168,6 +168,7 @@ class SearchSpec(SpecSection):
         """Build from plain values, as a ledger or a YAML file holds them."""
         if not all(isinstance(key, str) for key in mapping):
             raise ConfigError(f"the keys of a spec are text, but got {list(mapping)[:5]}")
+        refuse_other_kind(mapping, "search")
         return cls(**mapping)
 
     @classmethod

@@ -111,11 +111,10 @@ def check_spec(spec: SearchSpec) -> None:
         _check_loss_is_comparable(spec, space)
         _check_sparsity_is_measured(spec, space)
     for path, rule in spec.derive_rules.items():
-        for name, role in (
-            (path, "derive"),
-            *((read, f"derive.{path} reads") for read in rule.paths),
-        ):
-            _refuse(check_path(name, role, has_factory=spec.base.model.factory is not None))
+        has_factory = spec.base.model.factory is not None
+        _refuse(check_path(path, "derive", has_factory=has_factory))
+        for read in rule.paths:
+            _refuse(check_path(read, "derive", has_factory=has_factory, reader=path))
     _check_rounds(spec)
     for space in spaces:
         _check_probes(spec, space)

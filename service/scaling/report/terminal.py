@@ -87,6 +87,19 @@ def study_detail(ledger: Ledger, study_id: str) -> tuple[dict[str, Any], Rendera
     return {**about, **data}, Group(*parts)
 
 
+def plan_table(rows: pd.DataFrame) -> Table:
+    """Draw what a study would train, in the columns that fit a terminal; `--json` has them all."""
+    shown = rows[["recipe", "size", "params", "purpose", "budget_flops", "updates", "trials"]]
+    if not shown["recipe"].any():
+        shown = shown.drop(columns="recipe")
+    return frame_table(
+        shown.assign(
+            time=[duration(hours * 3600) for hours in rows["hours"]],
+            kwh=[short(kwh, 2) for kwh in rows["kwh"]],
+        )
+    )
+
+
 def frame_table(frame: pd.DataFrame) -> Table:
     """Draw a table with short numbers."""
     table = Table(box=None, pad_edge=False, header_style="dim")

@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from service.cli import main
+from service.ledger import Ledger
+from service.ledger.book_records import Factor
+
 SPACE = "space: {optimizer.lr: {log_uniform: [1e-4, 1e-1]}}\n"
 
 
@@ -98,6 +102,47 @@ def test_a_missing_file_is_refused(tmp_path):
     assert done.returncode == 2
     assert "nowhere.yaml" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["init", "no/where.yaml"], "cannot use `no/where.yaml`: No such file or directory"),
+        (["stop", "x"], "there is no ledger at isoflop.db"),
+        (["landscape", "x"], "there is no ledger at isoflop.db"),
+        (["landscape", "x", "--out", "x.foo"], "must end in .png, .svg or .pdf, but got x.foo"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_and_none_is_made(
+    tmp_path, monkeypatch, capsys, arguments, words
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["isoflop", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_terminal_without_unicode_gets_replacements(tmp_path):
+    with Ledger.open(tmp_path / "isoflop.db") as ledger:
+        ledger.add_factor(
+            Factor(site="größe", basis="pue", value=1.2, valid_from_unix_s=0.0, source="me")
+        )
+    done = isoflop("factors", "list", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert "gr??e" in done.stdout
+
+
+def test_messages_are_not_wrapped_and_commands_can_be_copied(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = "a folder/" + "x" * 80 + "[b].yaml"
+    (tmp_path / "a folder").mkdir()
+    monkeypatch.setattr(sys, "argv", ["isoflop", "init", path])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"isoflop check '{path}'" in capsys.readouterr().out
 
 
 def test_a_bad_override_is_refused(refused):

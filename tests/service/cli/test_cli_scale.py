@@ -50,6 +50,23 @@ def runs(tmp_path):
 SIZES = ("--params", "n", "--tokens", "d", "--loss", "val")
 
 
+def test_a_study_is_checked_by_the_same_word_as_a_search(isoflop, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "study.yaml").write_text(
+        "kind: study\nsizes: {model.width: [4, 8]}\nbudgets_flops: [2e6, 4e6]\n"
+        "limits: {min_updates: 5}\n"
+        "tune: {trials: 2, space: {optimizer.lr: {log_uniform: [1e-3, 1e-1]}}}\n"
+    )
+    code, out, err = isoflop("check", "study.yaml", "--workers", "1")
+    assert code == 0, err
+    header = next(line for line in out.splitlines() if "params" in line)
+    assert header.split()[:3] == ["size", "params", "purpose"]
+    assert header.split()[-3:] == ["trials", "time", "kwh"]
+    code, _, err = isoflop("search", "study.yaml")
+    assert code == 2
+    assert "`isoflop scale run` takes a study" in err
+
+
 def test_help_teaches(isoflop):
     code, out, _ = isoflop("scale", "--help")
     assert code == 0
