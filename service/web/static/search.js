@@ -3,17 +3,14 @@
 import { api, query, toast, watch } from "./api.js";
 import { show } from "./charts.js";
 import { bestTrials, drawCurves } from "./curves.js";
-import { duration, element, energy, short, stateBadge } from "./format.js";
-import { freshen } from "./fresh.js";
-import { follow } from "./log.js";
-import { TrialsTable, trialState } from "./trials.js";
+import { element, short } from "./format.js";
+import { TrialsTable } from "./trials.js";
+import { begin, showState } from "./working.js";
 
 const CHARTS_EVERY_MS = 15_000;
 const root = document.getElementById("search");
 const { id, metric, direction, job, owner } = root.dataset;
 const byId = (name) => document.getElementById(name);
-const bar = byId("bar");
-bar.style.width = `${bar.dataset.percent}%`;
 
 let where = new URLSearchParams(location.search).getAll("where");
 const trials = new TrialsTable(id, byId("trials-table"), { metric, mayAct: owner === "yes", onStop: stopTrial });
@@ -88,57 +85,19 @@ byId("clear").addEventListener("click", () => {
 });
 byId("curve-metric").addEventListener("change", curves);
 
-for (const button of document.querySelectorAll("[data-act]"))
-  button.addEventListener("click", async () => {
-    button.disabled = true;
-    try {
-      const after = await api(`jobs/${job}/${button.dataset.act}`, { method: "POST" });
-      toast(`${after.job_id} is ${after.state}`);
-      if (after.job_id !== job) location.reload(); // resumed: another job goes on with it
-      buttons(after.state);
-    } catch (error) {
-      toast(error.message);
-    }
-    button.disabled = false;
-  });
-
-function buttons(state) {
-  for (const button of document.querySelectorAll("[data-act]"))
-    button.hidden = !(button.dataset.act === "stop" ? ["queued", "starting", "running"] : ["stopped", "failed"]).includes(state);
-}
-
 let chartsDrawnMs = 0;
-let rendered = null;
 function onState(now) {
   trials.running = now.state === "running";
-  byId("state").replaceChildren(stateBadge(now.state));
   byId("best").textContent = short(now.best);
-  byId("kwh").textContent = energy(now.kwh);
-  byId("seconds").textContent = duration(now.seconds);
-  byId("trials").textContent = Object.values(now.trials).reduce((sum, n) => sum + n, 0);
-  byId("counts").textContent = Object.entries(now.trials).map(([state, n]) =>
-    `${n} ${trialState(state, now.state === "running")}`).join(", ");
-  const percent = now.epochs_planned ? Math.round((100 * now.epochs_done) / now.epochs_planned) : 0;
-  bar.style.width = `${percent}%`;
-  bar.parentElement.setAttribute("aria-valuenow", String(percent));
   byId("rounds").replaceChildren(...now.rounds.map((round) =>
     element("li", { class: round.state === "finished" ? "pass" : "" },
       element("span", {}, round.round >= 0 ? round.round : "·"), " ", element("b", {}, round.kind),
       ` ${round.planned_trials} trials, ${round.epochs} epochs, ${round.state.replaceAll("_", " ")}`)));
-  // Reasons, verdicts, warnings and links are the server's words: it is asked for them again.
-  const moment = JSON.stringify([now.state, now.reason, now.rounds]);
-  if (rendered !== null && moment !== rendered) freshen();
-  rendered = moment;
-  if (now.job) {
-    buttons(now.job.state);
-    byId("workers").textContent = `${now.job.workers_busy}/${now.job.workers_wanted}`;
-    const waits = now.job.state !== "finished" && now.job.workers_busy < now.job.workers_wanted;
-    byId("waits").textContent = (waits && now.job.reason) || "workers busy / wanted";
-  }
+  showState(now);
   const due = Date.now() - chartsDrawnMs > CHARTS_EVERY_MS || now.state !== "running";
   if (due) chartsDrawnMs = Date.now();
   everything({ withCharts: due });
 }
 
+begin(job);
 watch(`/api/v1/searches/${id}/live`, onState);
-if (job) follow(job, byId("log"));

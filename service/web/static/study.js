@@ -1,18 +1,17 @@
 // The page of one scaling study: the law so far, what it predicts, and points as they finish.
 
-import { api, query, toast, watch } from "./api.js";
+import { api, query, watch } from "./api.js";
 import { show } from "./charts.js";
-import { duration, element, energy, stateBadge } from "./format.js";
-import { freshen } from "./fresh.js";
-import { follow } from "./log.js";
+import { element } from "./format.js";
 import { BudgetSlider } from "./study_slider.js";
+import { begin, showState } from "./working.js";
 
 const AGAIN_MS = 6_000; // the service fits a running study's law every five seconds
+const SOON_MS = 2_000; // a law is being fitted now
 const NUM_FIRST = 3;
 const root = document.getElementById("study");
 const { id, job } = root.dataset;
 const byId = (name) => document.getElementById(name);
-byId("bar").style.width = `${byId("bar").dataset.percent}%`;
 const slider = new BudgetSlider(id);
 let recipe = null;
 
@@ -23,7 +22,7 @@ function findings(place, rows) {
 }
 
 function warn(place, texts) {
-  place.replaceChildren(...texts.map((text) => element("li", {}, text)));
+  place.replaceChildren(...texts.map((text) => element("li", {}, text.replaceAll("`", ""))));
   place.hidden = !texts.length;
 }
 
@@ -53,22 +52,34 @@ function say(view) {
   slider.law(view, recipe);
 }
 
-let busy = false, again = null, wanted = 0, fitted = -1, latest = false;
+let busy = false, missed = false, again = null, wanted = 0, fitted = -1, latest = false;
+let shownLaw = null, shownText = null;
 async function load() {
   if (busy) {
-    again ??= setTimeout(() => { again = null; load(); }, AGAIN_MS);
+    missed = true;
     return;
   }
   busy = true;
+  missed = false;
+  clearTimeout(again);
+  const asked = recipe;
   try {
-    const view = await api(`studies/${id}${query({ recipe })}`);
-    const drawn = view.num_points ? await api(`studies/${id}/charts${query({ recipe })}`) : { charts: [] };
-    say(view);
-    show(byId("first-charts"), drawn.charts.slice(0, NUM_FIRST));
-    show(byId("charts"), drawn.charts.slice(NUM_FIRST));
-    byId("problem").hidden = true;
-    fitted = view.num_points;
-    latest = view.is_latest;
+    const view = await api(`studies/${id}${query({ recipe: asked })}`);
+    const law = JSON.stringify([asked, view.fitted_unix_s]); // drawn once
+    const drawn = law === shownLaw || !view.num_points ? null
+      : await api(`studies/${id}/charts${query({ recipe: asked })}`);
+    if (asked === recipe) {
+      const said = JSON.stringify([law, view.state, view.is_latest]);
+      if (said !== shownText) say(view);
+      if (drawn) {
+        show(byId("first-charts"), drawn.charts.slice(0, NUM_FIRST));
+        show(byId("charts"), drawn.charts.slice(NUM_FIRST));
+      }
+      [shownLaw, shownText] = [law, said];
+      byId("problem").hidden = true;
+      fitted = view.num_points;
+      latest = view.is_latest;
+    }
   } catch (error) {
     byId("problem").textContent = error.message;
     byId("problem").hidden = false;
@@ -76,62 +87,28 @@ async function load() {
   } finally {
     busy = false;
   }
-  if (fitted < wanted || !latest) again ??= setTimeout(() => { again = null; load(); }, AGAIN_MS);
+  if (asked !== recipe) load();
+  else if (missed || !latest) again = setTimeout(load, SOON_MS);
+  else if (fitted < wanted) again = setTimeout(load, AGAIN_MS);
 }
 
 byId("recipe").addEventListener("change", (event) => {
   recipe = event.target.value;
+  byId("of-points").textContent = `Fitting the laws of ${recipe} …`;
+  shownText = null;
   load();
 });
 
-function buttons(state) {
-  for (const button of document.querySelectorAll("[data-act]"))
-    button.hidden = !(button.dataset.act === "stop" ? ["queued", "starting", "running"] : ["stopped", "failed"]).includes(state);
-}
-
-for (const button of document.querySelectorAll("[data-act]"))
-  button.addEventListener("click", async () => {
-    button.disabled = true;
-    try {
-      const after = await api(`jobs/${job}/${button.dataset.act}`, { method: "POST" });
-      toast(`${after.job_id} is ${after.state}`);
-      if (after.job_id !== job) location.reload(); // resumed: another job goes on with it
-      buttons(after.state);
-    } catch (error) {
-      toast(error.message);
-    }
-    button.disabled = false;
-  });
-
-let rendered = null, seen = null;
+let seen = null;
 function onState(now) {
-  const running = now.state === "running";
-  byId("state").replaceChildren(stateBadge(now.state));
   byId("points").textContent = now.num_points;
-  byId("kwh").textContent = energy(now.kwh);
-  byId("seconds").textContent = duration(now.seconds);
-  byId("trials").textContent = Object.values(now.trials).reduce((sum, n) => sum + n, 0);
-  const counts = Object.entries(now.trials).map(([state, n]) =>
-    `${n} ${state === "running" && !running ? "interrupted" : state}`);
-  byId("counts").textContent = counts.length ? `trials: ${counts.join(", ")}` : "trials";
-  const percent = now.epochs_planned ? Math.round((100 * now.epochs_done) / now.epochs_planned) : 0;
-  byId("bar").style.width = `${percent}%`;
-  byId("bar").parentElement.setAttribute("aria-valuenow", String(percent));
   byId("progress-section").hidden = now.state === "finished";
-  const moment = JSON.stringify([now.state, now.reason, now.rounds, now.num_points > 0]);
-  if (rendered !== null && moment !== rendered) freshen();
-  rendered = moment;
-  if (now.job) {
-    buttons(now.job.state);
-    byId("workers").textContent = `${now.job.workers_busy}/${now.job.workers_wanted}`;
-    const waits = now.job.state !== "finished" && now.job.workers_busy < now.job.workers_wanted;
-    byId("waits").textContent = (waits && now.job.reason) || "workers busy / wanted";
-  }
+  showState(now, now.num_points > 0);
   wanted = now.num_points;
   const changed = JSON.stringify([now.num_points, now.state]);
   if (changed !== seen) load();
   seen = changed;
 }
 
+begin(job);
 watch(`/api/v1/studies/${id}/live`, onState);
-if (job) follow(job, byId("log"));

@@ -479,7 +479,11 @@ def test_a_turn_with_a_thousand_waiting_jobs_starts_what_fits(service: Service) 
     assert place.position == 1000
 
 
-def test_a_thread_takes_turns_and_survives_a_ledger_that_is_away(service: Service) -> None:
+def test_a_thread_takes_turns_and_survives_a_ledger_that_is_away(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.jobs.manager.TURN_EVERY_S", 0.01)
+
     class Flaky(FakeBackend):
         def cluster(self):
             self.cpus += 1

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from study_in_ledger import BUDGETS, add_points, add_study, finished_study
 
+from service.child_process import start_child
 from service.energy import Site
 from service.jobs.manager import JobManager
 from service.jobs.settings import ServiceSettings
@@ -18,7 +19,7 @@ from service.ledger import Ledger
 from service.web.app import create_app
 from service.web.fitting import FittingPool, Question, StudyLook
 from service.web.studies import RETRY_AFTER_S, StudyBoard
-from trainers.errors import DataError, WorkerError
+from trainers.errors import DataError, ScalingError, WorkerError
 
 SITE = Site()
 
@@ -182,15 +183,36 @@ def test_errors_come_back_from_the_process_as_they_are(ledger, fitter):
         fitter.ask(question).result(60)
 
 
-def test_a_process_that_takes_too_long_is_replaced(ledger):
-    question = Question(ledger_url=ledger.url, study_id=add_study(ledger), recipe=None, site=SITE)
+QUICK_CHILD = """
+import pickle
+from service.child_process import own_pipes, read_frame, write_frame
+from trainers.errors import ScalingError
+questions, answers = own_pipes()
+while read_frame(questions):
+    write_frame(answers, pickle.dumps(ScalingError("too few points")))
+"""
+
+
+def test_a_process_that_takes_too_long_is_replaced(ledger, tmp_path, monkeypatch):
+    (tmp_path / "quick_child.py").write_text(QUICK_CHILD)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(
+        "service.web.fitting.start_child", lambda module: start_child("quick_child")
+    )
+    question = Question(ledger_url=ledger.url, study_id="law-1", recipe=None, site=SITE)
     hurried = FittingPool(1, within_s=0.0)
     try:
         with pytest.raises(WorkerError, match="not fitted within 0 s"):
             hurried.ask(question).result(60)
         [process] = hurried._all
         process._within_s = 60.0
-        assert hurried.ask(question).result(60).num_points == 0
+        for _ in range(2):
+            with pytest.raises(ScalingError, match="too few points"):
+                hurried.ask(question).result(60)
+        process._child.kill()
+        process._child.wait()
+        with pytest.raises(ScalingError, match="too few points"):
+            hurried.ask(question).result(60)
     finally:
         hurried.close()
     assert process._child is None
