@@ -50,7 +50,7 @@ def run(
     long_: Annotated[
         bool,
         typer.Option(
-            "--long", help="The page's table on real data: ten minutes of a free core (p34)."
+            "--long", help="The page's table on real data: twenty minutes of a free core (p34)."
         ),
     ] = False,
     out: OutOption = DEFAULT_OUT,

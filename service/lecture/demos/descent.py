@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -57,9 +57,10 @@ def convergence(settings: Descent) -> Findings:
     axes[0, 0].plot(grid, [loss(w) for w in grid], color="#9ca3af")
     shown = [w for w in path if grid[0] <= w <= grid[-1]]
     axes[0, 0].plot(shown, [loss(w) for w in shown], "o-", markersize=4, label="descent")
-    axes[0, 0].annotate("starting point", (path[0], loss(path[0])), fontsize=8)
+    beside: dict[str, Any] = {"xytext": (6, 8), "textcoords": "offset points", "fontsize": 8}
+    axes[0, 0].annotate("starting point", (path[0], loss(path[0])), **beside)
     if why != "diverged":
-        axes[0, 0].annotate("point of convergence", (path[-1], loss(path[-1])), fontsize=8)
+        axes[0, 0].annotate("point of convergence", (path[-1], loss(path[-1])), **beside)
     axes[0, 1].semilogy([max(loss(w), 1e-300) for w in path])
     label(axes[0, 0], "loss against weight", "value of weight", "loss value", legend=False)
     label(axes[0, 1], "loss against iteration", "iteration", "loss", legend=False)

