@@ -16,6 +16,7 @@ from service.search.display import Display, Silent
 from service.search.extension import is_unfinished, plan_extension
 from service.search.prepare import prepare
 from service.search.provenance import code_fingerprint, refuse_changes, versions
+from service.search.seeds import check_seed
 from service.search.session import Workers, run_session
 from service.search.single_driver import refuse_second_driver
 from service.search.spec import SearchSpec
@@ -179,6 +180,7 @@ def run_search(
     parsed = prepare(_parsed(spec), folder if out is None else out)
     means = Workers(num=workers, address=address, allowance=allowance)
     means.check(parsed)
+    check_seed(seed)
     with Ledger.open(str(ledger)) as opened:
         record = _create(opened, parsed, out, seed, folder, owner, of_job)
         shown = display or Silent()

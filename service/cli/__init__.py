@@ -110,9 +110,11 @@ def main() -> None:
     except IsoflopError as error:
         print(f"isoflop: {error}", file=sys.stderr)
         sys.exit(exit_code_of(error))
-    except KeyboardInterrupt:
-        print("isoflop: stopped at once; `isoflop list` shows what can be resumed", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as left:  # into which typer turns Ctrl-C, without a word
+        if left.__context__ and isinstance(left.__context__.__cause__, KeyboardInterrupt):
+            message = "isoflop: stopped at once; `isoflop list` shows what can be resumed"
+            print(message, file=sys.stderr)
+        raise
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:  # a full disk, no permission: the user's to mend, not a fault of ours

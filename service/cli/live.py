@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -129,10 +130,13 @@ class PlainLines(Progress):
     """One line now and then, for logs."""
 
     def note(self, text: str) -> None:
-        """Print a line."""
-        print(text, flush=True)
+        """Print a line. Where its reader has gone (`| head`), the search goes on unseen."""
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def tick(self, context: SearchContext) -> None:
         """Print the status every ten seconds."""
         if self.due(PLAIN_LINE_EVERY_S):
-            print("; ".join(f"{label} {value}" for label, value in status(context)), flush=True)
+            self.note("; ".join(f"{label} {value}" for label, value in status(context)))

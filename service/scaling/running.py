@@ -16,6 +16,7 @@ from service.search.allowance import Allowance
 from service.search.display import Display, Silent
 from service.search.prepare import check_config, check_writable
 from service.search.provenance import code_fingerprint, refuse_changes, versions
+from service.search.seeds import check_seed
 from service.search.session import Workers, run_session
 from service.search.single_driver import refuse_second_driver
 from trainers.data import load
@@ -65,6 +66,7 @@ def run_study(
     parsed = prepare_study(spec, folder if out is None else out)
     means = Workers(num=workers, address=address, allowance=allowance)
     means.check(parsed.as_search)
+    check_seed(seed)
     with Ledger.open(str(ledger)) as opened:
         record = _create(opened, parsed, out, seed, folder, owner, of_job)
         shown = display or Silent()

@@ -6,6 +6,8 @@ workers, uses the same ones.
 
 import hashlib
 
+from trainers.errors import ConfigError
+
 
 def derived_seed(search_seed: int, purpose: str, *numbers: int) -> int:
     """Return a seed in [0, 2**31) that only the arguments decide."""
@@ -21,3 +23,14 @@ def trial_seed(search_seed: int, round_: int, batch: int, position: int, repeat:
 def finalist_seed(search_seed: int, repeat: int) -> int:
     """Seed of a finalist: equal for all finalists and the baseline, so that they pair up."""
     return derived_seed(search_seed, "finalist", repeat)
+
+
+def check_seed(seed: int | None) -> None:
+    """Refuse a search's seed that no generator takes; None is the spec's own.
+
+    Raises:
+        ConfigError: it is no whole number in [0, 2**63).
+
+    """
+    if seed is not None and not (type(seed) is int and 0 <= seed < 2**63):
+        raise ConfigError(f"`seed` must be a whole number from 0 to 2**63 - 1, but got {seed!r}")

@@ -48,8 +48,14 @@ class Workers:
         """Refuse what cannot run, before anything is recorded.
 
         Raises:
-            ConfigError: GPUs are asked for and there is none, or nothing listens at the address.
+            ConfigError: their number is none, GPUs are asked for and there is none, or nothing
+                listens at the address.
         """
+        if self.num is not None and not (type(self.num) is int and self.num >= 1):
+            raise ConfigError(
+                f"`workers` must be a whole number >= 1, but got {self.num!r}; "
+                "None takes one per core"
+            )
         if self.address is not None:
             _check_address(self.address)
         elif spec.resources.gpus_per_worker > 0:

@@ -125,6 +125,18 @@ def test_a_file_that_cannot_be_used_is_named_and_none_is_made(
     assert not list(tmp_path.iterdir())
 
 
+def test_control_c_at_any_time_says_what_can_be_resumed(monkeypatch, capsys):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("service.search.doctor.findings", interrupted)
+    monkeypatch.setattr(sys, "argv", ["isoflop", "doctor"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 130
+    assert "`isoflop list` shows what can be resumed" in capsys.readouterr().err
+
+
 def test_a_terminal_without_unicode_gets_replacements(tmp_path):
     with Ledger.open(tmp_path / "isoflop.db") as ledger:
         ledger.add_factor(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import sys
 
 import pytest
 from rich.console import Console
@@ -62,3 +64,14 @@ def test_a_log_gets_plain_lines(tmp_path, every_change, capsys):
     assert "\x1b" not in "".join(lines)
     pattern = r"round .*; trials \d+ done.*; best val_error .*; energy .* Wh; time \d+ s"
     assert any(re.match(pattern, line) for line in lines)
+
+
+def test_a_search_goes_on_where_the_reader_of_its_lines_has_gone(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        lines = live.PlainLines()
+        lines.note("nobody reads this")
+        lines.note("nor this")
+        monkeypatch.undo()
