@@ -101,8 +101,13 @@ def predict(
         str, typer.Argument(help="A study's name, or the study.json of a study's folder.")
     ],
     flops: Annotated[
-        list[float], typer.Option("--flops", help="Budget in FLOP (repeatable): --flops 1e20")
-    ],
+        list[float] | None,
+        typer.Option("--flops", help="Budget in FLOP (repeatable): --flops 1e20"),
+    ] = None,
+    at: Annotated[
+        list[float] | None,
+        typer.Option("--at", help="Of a study of one variable: its x (repeatable): --at 64"),
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="Which recipe, where there are several.")
     ] = None,
@@ -111,10 +116,22 @@ def predict(
 ) -> None:
     """Say how big the model should be at a budget, and how good it will be, with intervals.
 
+    A study of one variable (`scale fit --x --y`) is asked at its x instead.
+
     Example: isoflop scale predict runs/study/study.json --flops 1e20 --flops 1e22
     """
     from service.scaling.report.record import rows
+    from trainers.errors import ConfigError
 
+    if bool(flops) == bool(at):
+        raise ConfigError(
+            "a prediction is asked at budgets (--flops 1e20) or, of a study of one variable, at "
+            f"its x (--at 64), but got {'both' if flops else 'neither'}; give one of them"
+        )
+    if at:
+        _predict_curves(target, at, recipe, as_json)
+        return
+    assert flops
     study = _study_of(target, ledger)
     if recipe is not None:
         study = study.of(recipe)
@@ -206,6 +223,25 @@ def _verify(study_id: str, ledger: str, **options: Any) -> Any:
     with open_ledger(ledger) as opened:
         study = ScalingStudy.open(study_id, ledger=opened)
     return study.verify(**options)
+
+
+def _predict_curves(target: str, at: list[float], recipe: str | None, as_json: bool) -> None:
+    """Print a study of one variable at values of its x."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from service.scaling.curve_forecast import forecast
+    from service.scaling.report.reading import read_curves
+    from service.scaling.report.record import rows
+    from service.scaling.report.terminal import frame_table
+    from trainers.errors import ConfigError
+
+    if recipe is not None:
+        raise ConfigError("--recipe is of studies of size and data; leave it out with --at")
+    table = forecast(read_curves(target), at)
+    notes = [Text(f"! {note}", style="yellow") for note in dict.fromkeys(table["note"]) if note]
+    shown = table.drop(columns=["note", *(["by"] if (table["by"] == "").all() else [])])
+    emit(as_json, {"forecast": rows(table)}, Group(frame_table(shown), *notes))
 
 
 def _study_of(target: str, ledger: str) -> ScalingStudy:

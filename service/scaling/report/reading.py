@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from service.scaling.curve_study import CurveStudy
 from service.scaling.points import Points
 from service.scaling.report.record import SCHEMA, STUDY_NAME
 from service.scaling.study import ScalingStudy
@@ -31,16 +32,13 @@ def read_study(path: str | Path) -> ScalingStudy:
     file = file / STUDY_NAME if file.is_dir() else file
     mapping = _mapping(file)
     data, first = mapping["data"], mapping["fits"][0]
-    table = file.parent / "points.parquet"
-    try:
-        frame = pd.read_parquet(table)
-    except OSError as error:
+    if mapping["kind"] != "study":
         raise ConfigError(
-            f"{STUDY_NAME} needs the points beside it, but {table} cannot be read "
-            f"({error.strerror}); keep the folder together, or write it again"
-        ) from None
+            f"budgets are predicted from a loss over size and data, but {file} is of "
+            f"{mapping['y']} over {mapping['x']}; ask at {mapping['x']}: --at VALUE"
+        )
     points = Points(
-        frame=frame,
+        frame=_points_frame(file, "points.parquet"),
         notes=tuple(data["notes"]),
         flops_per_param_token=data["flops_per_param_token"],
         metric=mapping["metric"],
@@ -56,6 +54,35 @@ def read_study(path: str | Path) -> ScalingStudy:
         seed=mapping["seed"],
     )
     return study.with_energy(kwh_per_flop=mapping["energy"]["kwh_per_flop"])
+
+
+def read_curves(path: str | Path) -> CurveStudy:
+    """Open a study of one variable that was written into a folder; its law is chosen again.
+
+    Args:
+        path: the folder, or its `study.json`.
+
+    Raises:
+        ConfigError: a file is missing, is no such study's, or is of a newer schema.
+
+    """
+    file = Path(path)
+    file = file / STUDY_NAME if file.is_dir() else file
+    mapping = _mapping(file)
+    if mapping["kind"] != "curve":
+        raise ConfigError(
+            f"{file} is a study of size and data, which is asked at budgets: --flops 1e20"
+        )
+    return CurveStudy(
+        _points_frame(file, "curve.parquet"),
+        x=mapping["x"],
+        y=mapping["y"],
+        by="by",
+        increasing=mapping["increasing"],
+        name=mapping["name"],
+        data_sha256=mapping["data"]["sha256"],
+        notes=tuple(mapping["data"]["notes"]),
+    )
 
 
 def _mapping(file: Path) -> dict[str, Any]:
@@ -75,9 +102,15 @@ def _mapping(file: Path) -> dict[str, Any]:
             f"{file} has schema {mapping['schema']}, and this version reads up to {SCHEMA}; "
             "update isoflop"
         )
-    if mapping["kind"] != "study":
-        raise ConfigError(
-            f"budgets are predicted from a loss over size and data, but {file} is of "
-            f"{mapping['y']} over {mapping['x']}; its report holds the gain of the next doubling"
-        )
     return mapping
+
+
+def _points_frame(file: Path, name: str) -> pd.DataFrame:
+    table = file.parent / name
+    try:
+        return pd.read_parquet(table)
+    except OSError as error:
+        raise ConfigError(
+            f"{STUDY_NAME} needs the points beside it, but {table} cannot be read "
+            f"({error.strerror}); keep the folder together, or write it again"
+        ) from None

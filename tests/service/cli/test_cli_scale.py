@@ -110,9 +110,19 @@ def test_one_variable_gives_a_chart_and_the_gain_of_each_doubling(isoflop, tmp_p
     )
     assert found["next_gain"] == pytest.approx(200 / 128, rel=0.05)
     assert (tmp_path / "elo" / "pictures" / "gains.png").exists()
+    code, out, err = isoflop("scale", "predict", "elo", "--at", "128", "--at", "256", "--json")
+    assert code == 0, err
+    rows = json.loads(out)["forecast"]
+    assert [row["value"] for row in rows] == pytest.approx([3000 - 200 / x for x in (128, 256)],
+                                                           rel=1e-3)  # fmt: skip
+    assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
+    assert {row["naive"] for row in rows} == {3000 - 200 / 64}
     code, _, err = isoflop("scale", "predict", "elo", "--flops", "1e20")
     assert code == 2
-    assert "elo over gpus" in err
+    assert "elo over gpus; ask at gpus: --at VALUE" in " ".join(err.split())
+    code, _, err = isoflop("scale", "predict", "elo", "--at", "-1")
+    assert code == 2
+    assert "gpus must be positive and finite, but got -1" in " ".join(err.split())
 
 
 @pytest.mark.parametrize(
@@ -144,6 +154,7 @@ def test_one_variable_gives_a_chart_and_the_gain_of_each_doubling(isoflop, tmp_p
         (("predict", "folder", "--flops", "1e20"), "study.json"),
         (("predict", "runs.csv.json", "--flops", "1e20"), "cannot be read"),
         (("predict", "nothing-1"), "--flops"),
+        (("predict", "nothing-1", "--flops", "1e20", "--at", "3"), "but got both"),
         (("verify", "nothing-1"), "no ledger"),
         (("extend", "nothing-1", "--size", "model.width"), "PATH=VALUE"),
         (("extend", "nothing-1", "--budget", "1e12"), "no ledger"),

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from service import CurveStudy
+from service.scaling.curve_forecast import forecast
 from trainers.errors import ConfigError, DataError, ScalingError
 
 SCHEMA = json.loads((files("service.scaling.report") / "study.schema.json").read_text())
@@ -84,6 +85,14 @@ def test_bad_tables_are_refused(change, options, error, message):
                          else change)  # fmt: skip
     with pytest.raises(error, match=message):
         CurveStudy(frame, **{"x": "x", "y": "y", **options})
+
+
+def test_without_enough_held_out_there_is_no_interval_and_it_says_why():
+    study = CurveStudy(pd.DataFrame({"x": [1, 2, 4, 8], "y": [9.0, 5.0, 3.0, 2.0]}), x="x", y="y")
+    row = forecast(study, [16]).iloc[0]
+    assert np.isnan(row["low"])
+    assert row["note"].startswith("no interval: holding larger x out needs at least 2 cuts")
+    assert (row["naive"], row["law"]) == (2.0, study.curves[0].fit.law)
 
 
 def test_bad_questions_are_refused():

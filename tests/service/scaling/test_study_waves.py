@@ -198,6 +198,23 @@ def test_what_was_cut_off_is_trained_again(first_lost: int) -> None:
     assert tuned == {(w, c) for w in (2, 4, 8, 16, 32) for c in (5e5, 2e6)}
 
 
+@pytest.mark.parametrize("num_points", [0, 4])
+def test_smoothed_rates_are_the_same_after_a_stop(num_points: int) -> None:
+    """With all of the tuning there, and none or some of the points."""
+    spec = wide(tune={**SMALL["tune"], "trials": 4, "budgets": 2, "use": "smooth"})
+    known = play(spec, valley)
+    first_point = next(t.trial_id for t in known if facts_of(t)["purpose"] == "point")
+    cut = [
+        t if t.trial_id < first_point + num_points else replace(t, state="stopped", metrics={})
+        for t in known
+    ]
+    again = play(spec, valley, cut)[len(known) :]
+    lost = known[first_point + num_points :]
+    assert {(t.config_id, t.seed) for t in again} == {(t.config_id, t.seed) for t in lost}
+    # The law is over N and C here: a size's rate falls with its budget where the minima do.
+    assert len({t.params["optimizer.lr"] for t in lost}) > 5
+
+
 @pytest.mark.parametrize(("per", "use"), [("size", "best"), ("point", "best"), ("size", "smooth")])
 @pytest.mark.parametrize("width", [16, 24, 4000])
 def test_a_prediction_asks_for_one_point_beside_the_studys_own(
