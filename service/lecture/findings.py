@@ -136,4 +136,4 @@ def label(axes: Axes, title: str, x: str, y: str, *, legend: bool = True) -> Non
         if axis.get_scale() == "log" and high > 10 * low > 0:
             axis.set_minor_formatter(NullFormatter())  # 2 x 10^n would run into its neighbours
     if legend and axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(fontsize=8, framealpha=0.8, edgecolor="none")
