@@ -23,6 +23,7 @@ from trainers.model_config import Activation as Activation
 from trainers.model_config import ModelConfig as ModelConfig
 from trainers.pruning_config import PruningConfig as PruningConfig
 from trainers.pruning_config import check_pruning
+from trainers.sections import GIVE_A_NUMBER, NO_NUMBER
 from trainers.sections import Count as Count
 from trainers.sections import Fraction as Fraction
 from trainers.sections import NonNegative as NonNegative
@@ -360,4 +361,5 @@ def _explain_one(fault: dict[str, Any], model: type[BaseModel]) -> str:
     if fault["type"] == "value_error":
         return str(fault["ctx"]["error"])
     rule = fault["msg"][0].lower() + fault["msg"][1:]
-    return f"`{path}`: {rule}, but got {fault.get('input')!r}"
+    hint = GIVE_A_NUMBER if fault["type"] == NO_NUMBER else ""
+    return f"`{path}`: {rule}, but got {fault.get('input')!r}{hint}"

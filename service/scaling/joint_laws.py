@@ -35,7 +35,7 @@ def check_law(law: str) -> None:
     """Raise ScalingError, naming the nearest, unless `law` is one of `LAWS`."""
     if law not in LAWS:
         raise ScalingError(
-            f"a joint law must be one of {', '.join(LAWS)}, got `{law}`" + nearest(law, LAWS)
+            f"a joint law must be one of {', '.join(LAWS)}, got `{law}`" + nearest(str(law), LAWS)
         )
 
 

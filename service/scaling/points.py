@@ -56,11 +56,16 @@ class Points:
         """Return the points of one recipe.
 
         Raises:
-            DataError: if there is no such recipe; the nearest is named.
+            DataError: if there is no such recipe; the nearest is named, where there are several.
 
         """
+        if by not in self.recipes and self.recipes == ("",):
+            raise DataError(
+                f"these points are of one recipe, so there is none to choose, but got `{by}`; "
+                "leave the recipe out, or name the column of recipes with `by`"
+            )
         if by not in self.recipes:
-            raise DataError(f"no points have the recipe `{by}`{nearest(by, self.recipes)}")
+            raise DataError(f"no points have the recipe `{by}`{nearest(str(by), self.recipes)}")
         return self.where(self.frame["by"] == by)
 
     def where(self, mask: np.ndarray | pd.Series) -> Points:
@@ -150,11 +155,16 @@ class Points:
             count: what N counts; the column's name by default.
 
         Raises:
-            DataError: if a column is missing (the nearest is named), fewer than two of the three
-                sizes are given, a row holds what is no positive finite number (the first lines are
-                listed), or no row is left.
+            DataError: if `frame` is no DataFrame, a column is missing (the nearest is named), fewer
+                than two of the three sizes are given, a row holds what is no positive finite number
+                (the first lines are listed), or no row is left.
 
         """
+        if not isinstance(frame, pd.DataFrame):
+            raise DataError(
+                f"points must be a pandas DataFrame, but got a {type(frame).__name__}; "
+                "use pandas.DataFrame(rows), or from_csv(PATH) for a file"
+            )
         missing = missing_size(params=params, tokens=tokens, flops=flops)
         roles = {
             "params": params,

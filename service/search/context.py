@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -88,6 +89,7 @@ class SearchContext:
     _trials: dict[int, Trial] = field(default_factory=dict)
     _signatures: dict[str, str] = field(default_factory=dict)
     _best: tuple[float, int] | None = None
+    _knows_earlier_best: bool = False
     _damaged: set[tuple[str, int]] = field(default_factory=set)
     """(file, lane) of checkpoints that were found to be altered."""
     _rungs: dict[tuple[int, int, int], Mapping[str, Any]] | None = None
@@ -290,12 +292,17 @@ class SearchContext:
 
     def note_best(self, value: float, trial_id: int) -> None:
         """Remember a finished trial's value of the first objective, for the display."""
-        objective = self.spec.objective_list[0]
-        if self._best is None or objective.better(value, self._best[0]):
+        than = math.nan if self._best is None else self._best[0]
+        if self.spec.objective_list[0].better(value, than):
             self._best = (value, trial_id)
 
     def best_so_far(self) -> tuple[float, int] | None:
-        """Return the best value of a finished trial of this session, and the trial."""
+        """Return the best value of a finished trial, of earlier sessions too, and the trial."""
+        if not self._knows_earlier_best:  # read once, for the trials of a search that goes on
+            self._knows_earlier_best = True
+            metric = self.spec.objective_list[0].metric
+            for trial in self.ledger.trials(self.search_id, states=["complete"]):
+                self.note_best(trial.metrics.get(metric, math.nan), trial.trial_id)
         return self._best
 
     def now_unix_s(self) -> float:

@@ -9,12 +9,12 @@ from pydantic import BaseModel, ValidationError
 
 from trainers.config import TrialConfig, valid_paths
 from trainers.errors import ConfigError, nearest
+from trainers.sections import GIVE_A_NUMBER, NO_NUMBER
 
 _NEXT_STEP = {
     "greater_than": "; give a larger number, or leave it out",
     "greater_than_equal": "; give a larger number, or leave it out",
-    "float_parsing": "; give a number, such as 0.01",
-    "int_parsing": "; give a whole number",
+    NO_NUMBER: GIVE_A_NUMBER,
 }
 
 _TAKES = {

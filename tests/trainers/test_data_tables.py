@@ -168,6 +168,13 @@ def test_a_missing_file(tmp_path):
         register("plates", tmp_path / "none.csv", "y")
 
 
+@pytest.mark.parametrize("name", ["photos", "photos.csv"])
+def test_a_folder(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=f"{name}` is a folder; name a file in it"):
+        register("plates", tmp_path / name, "y")
+
+
 @pytest.mark.parametrize("key", ["X", "x", "data"])
 def test_npz_images_keep_their_shape(tmp_path, key):
     x = np.random.default_rng(0).integers(256, size=(ROWS, 3, 6, 8)).astype(np.uint8)

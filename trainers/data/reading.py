@@ -59,7 +59,12 @@ def read_features(path: Path) -> pd.DataFrame | np.ndarray:
 
 
 def check_file(path: Path) -> None:
-    """Raise DataError where the path is no file, has an unknown suffix, or is empty."""
+    """Raise DataError where the path is a folder, no file, has an unknown suffix, or is empty."""
+    if path.is_dir():
+        raise DataError(
+            f"data must be a .npz, .csv or .parquet file, but `{path}` is a folder; name a file in "
+            "it, or put its rows into one table"
+        )
     if not path.is_file():
         raise DataError(f"`{path}` must be a file, but there is none; check the path")
     if path.suffix.lower() not in SUFFIXES:

@@ -108,3 +108,11 @@ def test_no_optimum_where_the_loss_does_not_fall_with_both(change, message):
 def test_a_misspelt_law_is_told_the_nearest():
     with pytest.raises(ScalingError, match="did you mean `chinchilla`"):
         check_law("chinchila")
+
+
+@pytest.mark.parametrize("law", [3, None, ["chinchilla"]])
+def test_a_law_is_a_name(law):
+    with pytest.raises(
+        ScalingError, match=r"must be one of chinchilla, .*got `.*`; (valid|did you)"
+    ):
+        check_law(law)

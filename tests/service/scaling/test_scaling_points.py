@@ -67,6 +67,18 @@ def test_an_unknown_recipe_is_refused_with_the_nearest():
         points(by="recipe").only(by="adam")
 
 
+def test_points_without_recipes_have_none_to_choose():
+    with pytest.raises(DataError, match=r"of one recipe, .*but got `adamw`; leave the recipe out"):
+        points().only("adamw")
+
+
+@pytest.mark.parametrize("table", [[1, 2], {"size": [1.0]}, "runs.csv", None])
+def test_points_come_from_a_table(table):
+    kind = type(table).__name__
+    with pytest.raises(DataError, match=f"must be a pandas DataFrame, but got a {kind}; use"):
+        Points.from_frame(table, params="size", tokens="seen", loss="val_loss")
+
+
 def test_duplicates_are_dropped_and_counted_but_not_across_seeds():
     doubled = pd.concat([FRAME, FRAME.iloc[:2]], ignore_index=True)
     made = points(doubled)

@@ -79,7 +79,7 @@ def test_the_last_setting_wins_and_a_section_may_be_set_at_once():
         ("=3", "takes key=value"),
         ("optimizr.lr=3", "did you mean `optimizer`"),
         ("optimizer.lrr=3", "did you mean `lr`"),
-        ("optimizer.lr=fast", "valid number"),
+        ("optimizer.lr=fast", "must be a number, but got 'fast'"),
         ("optimizer.lr=-1", "greater than 0"),
         ("rounds.5.epochs=1", "items 0 to 1"),
         ("rounds.x.epochs=1", "items 0 to 1"),
