@@ -79,7 +79,7 @@ def make_plan(
     per_lane, work = memory.lane_bytes(module, config, dataset)
     limit = memory.free_bytes(chosen) if memory_limit_bytes is None else memory_limit_bytes
     memory.most_lanes(per_lane, work, 1, limit, chosen)
-    candidates, tier_reason = _candidates(trials, dataset, module, chosen)
+    candidates, tier_reason = _candidates(trials, dataset, module, chosen, pays)
     rates: Rates = {}
     if pays:
         rates = _measure(trials, dataset, candidates, chosen, limit // (per_lane + work))
@@ -136,7 +136,7 @@ def _expected_seconds(trials: Sequence[Trial], dataset: Dataset) -> float:
 
 
 def _candidates(
-    trials: Sequence[Trial], dataset: Dataset, module: nn.Module, device: str
+    trials: Sequence[Trial], dataset: Dataset, module: nn.Module, device: str, pays: bool
 ) -> tuple[list[Tier], str]:
     """Return the tiers that may be used, the rule's choice last, and why.
 
@@ -160,6 +160,13 @@ def _candidates(
             "convolutions would be one grouped convolution, which mostly loses on a CPU, and torch "
             "rounds one lane's differently"
         )
+    if best == "vmap" and device == "cpu" and not pays:
+        # Lane by lane whatever the probe says, so it is not asked: it takes seconds for a large
+        # batch of long windows.
+        return ["lane_by_lane"], (
+            "lane by lane by rule of thumb: the training ahead is too short to repay finding out "
+            "whether vmap is allowed and faster"
+        )
     verdict = probe(
         lambda template, some, data: make_engine(best, template, some, data), configs, dataset
     )
@@ -169,10 +176,7 @@ def _candidates(
         return ["kernels"], f"written-out kernels for an mlp; {verdict.reason}"
     if device == "cuda":
         return ["lane_by_lane", "vmap"], f"vmap by rule of thumb on a GPU; {verdict.reason}"
-    return ["vmap", "lane_by_lane"], (
-        "lane by lane by rule of thumb: vmap is allowed, but the training ahead is too short to "
-        "repay finding out whether it is faster"
-    )
+    return ["vmap", "lane_by_lane"], f"vmap is allowed; {verdict.reason}"
 
 
 def _width_by_thumb(tier: Tier, hot_bytes: int, device: str) -> tuple[int, str]:

@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 from starlette.responses import RedirectResponse, Response
 
+from service.jobs.records import LIVE_STATES
 from service.report.html import prose
 from service.report.numbers import duration, energy, mass, short
 from service.web.access import Identity, identify
@@ -96,6 +97,7 @@ def _environment() -> jinja2.Environment:
         "prose": prose,
         "short": short,
     }
+    environment.globals["LIVE_STATES"] = LIVE_STATES
     return environment
 
 

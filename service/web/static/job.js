@@ -5,6 +5,7 @@ import { stateBadge } from "./format.js";
 import { follow } from "./log.js";
 
 const { job } = document.getElementById("job").dataset;
+const LIVE = ["queued", "starting", "running", "stopping"];
 const byId = (name) => document.getElementById(name);
 
 async function look() {
@@ -12,6 +13,7 @@ async function look() {
   if (now.search_id) location.replace(`/searches/${now.search_id}`);
   byId("state").replaceChildren(stateBadge(now.state));
   byId("position").textContent = now.position ?? "–";
+  byId("workers").parentElement.hidden = !LIVE.includes(now.state);
   byId("workers").textContent = `${now.workers_busy}/${now.workers_wanted}`;
   byId("reason").textContent = now.reason || "It starts as soon as a worker is free.";
   byId("cancel").hidden = now.state !== "queued";

@@ -8,6 +8,7 @@ import { trialState } from "./trials.js";
 
 const byId = (name) => document.getElementById(name);
 const STOPPABLE = ["queued", "starting", "running"];
+const LIVE = [...STOPPABLE, "stopping"];
 const RESUMABLE = ["stopped", "failed"];
 let rendered = null;
 
@@ -55,8 +56,9 @@ export function showState(now, ...more) {
   rendered = moment;
   if (now.job) {
     buttons(now.job.state);
+    byId("workers").parentElement.hidden = !LIVE.includes(now.job.state);
     byId("workers").textContent = `${now.job.workers_busy}/${now.job.workers_wanted}`;
-    const waits = now.job.state !== "finished" && now.job.workers_busy < now.job.workers_wanted;
+    const waits = now.job.workers_busy < now.job.workers_wanted;
     byId("waits").textContent = (waits && now.job.reason) || "workers busy / wanted";
   }
 }

@@ -257,3 +257,15 @@ def test_viewers_see_a_search_change(service, online):
         assert next(states)["best"] == 0.01
         service.ledger.update_search("small-1", state="finished")
         assert next(states)["state"] == "finished"
+
+
+@pytest.mark.parametrize("state", ["stopping", "finished"])
+def test_only_a_live_job_has_a_tile_of_workers(service, ada, state):
+    job_id = submit(ada).json()["job_id"]
+    service.ledger.update_job(job_id, state=state)
+    is_hidden = state == "finished"
+    alone = ada.get(f"/jobs/{job_id}", headers={"accept": "text/html"})
+    service.ledger.update_job(job_id, search_id="small-1")
+    with_search = ada.get("/searches/small-1", headers={"accept": "text/html"})
+    for page in (alone, with_search):
+        assert f'<div class="tile"{" hidden" * is_hidden}><b id="workers">' in page.text

@@ -63,6 +63,17 @@ def test_measuring_really_runs_and_a_wider_group_is_faster_for_small_nets(
     assert all(rate > 0 for rate in plan.measured.values())
 
 
+def test_short_training_is_lane_by_lane_without_asking_whether_vmap_may_be_used(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(plan_module, "probe", lambda *given: asked.append(given))
+    plan = make_plan(trials_of(2, train__epochs=2, train__precision="bf16"), digits, "cpu")
+    assert plan.tier == "lane_by_lane"
+    assert "too short to repay" in plan.reasons["tier"]
+    assert not asked
+
+
 def test_vmap_has_to_win_clearly_over_lane_by_lane(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

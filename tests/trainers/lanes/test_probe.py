@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trainers.config import TrialConfig
 from trainers.data import Dataset
+from trainers.lanes import plan as plan_module
 from trainers.lanes.engines import make_engine
 from trainers.lanes.pack import train_pack
 from trainers.lanes.plan import make_plan
@@ -218,8 +219,10 @@ def test_shared_randomness_is_caught(digits: Dataset) -> None:
     [("padded", {}), ("slope", {"dropout": 0.2}), ("counting", {}), ("noisy", {})],
 )
 def test_refused_models_train_lane_by_lane_and_alone_as_in_a_pack(
-    factory: str, model: dict[str, Any], digits: Dataset
+    factory: str, model: dict[str, Any], digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(plan_module, "_WORTH_MEASURING_S", 0.0)  # else the probe is not asked
+    monkeypatch.setattr(plan_module, "_rate", lambda *_: 100.0)
     config = config_of(factory, **model).with_values({"train.epochs": 2})
     trials = [Trial(trial_id=i, config=config, seed=i) for i in range(3)]
     plan = make_plan(trials, digits)
