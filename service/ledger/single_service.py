@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from service.file_lock import lock_file
 from service.ledger.engine import explained, shown
@@ -55,7 +56,9 @@ class SingleServiceStore(Store):
             try:
                 yield
             finally:
-                connection.invalidate()  # a connection that went back to the pool would keep it
+                with suppress(SQLAlchemyError):  # a connection that broke holds it no longer
+                    connection.execute(sa.select(sa.func.pg_advisory_unlock(_ADVISORY_LOCK)))
+                connection.invalidate()  # its keepalive is not for the pool
 
 
 @contextmanager
