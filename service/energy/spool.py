@@ -18,7 +18,6 @@ import errno
 import json
 import os
 import select
-import sys
 import tempfile
 import threading
 import time
@@ -30,6 +29,7 @@ from typing import Any
 
 from service.energy.processes import Processes, boot_id
 from service.energy.windows import Window, member_key
+from service.file_lock import lock_file
 from trainers.errors import MeterError
 
 KEEP_S = 24 * 3600.0
@@ -107,7 +107,7 @@ class Spool:
             return True
         fd = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            _lock(fd)
+            lock_file(fd)
         except OSError as error:
             os.close(fd)
             if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
@@ -288,15 +288,3 @@ class Wake:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-
-
-def _lock(fd: int) -> None:
-    """Lock a file without waiting; OSError if somebody else has it. The kernel frees it on exit."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -118,7 +118,7 @@ def _environment(token_file: Path) -> dict[str, str]:
 
 
 def keep(arguments: Sequence[str]) -> int:
-    """Start a head, wait until standard input closes or the head ends, and end it."""
+    """Start a head, wait until standard input closes or the head ends, end it and tidy up."""
     parser = argparse.ArgumentParser(description="Keep a Ray head while standard input is open.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("cpus")
@@ -138,10 +138,16 @@ def keep(arguments: Sequence[str]) -> int:
     os.set_blocking(sys.stdin.fileno(), False)
     while head.poll() is None and sys.stdin.buffer.read(1) is None:
         time.sleep(0.2)  # None: open and silent; b"": closed
+    if head.poll() is not None:
+        return 1  # by itself: the service still has to read why
     head.send_signal(signal.SIGTERM)
     try:
         head.wait(END_TIMEOUT_S)
+        ended = True
     except subprocess.TimeoutExpired:
+        ended = False
+    shutil.rmtree(options.folder, ignore_errors=True)  # a killed service cannot do it
+    if not ended:
         os.killpg(0, signal.SIGKILL)  # ours alone: the keeper leads a session of its own
     return 0
 

@@ -19,6 +19,7 @@ from service.ledger.job_logs import JobLogStore
 from service.ledger.jobs import JobStore
 from service.ledger.messages import MessageStore
 from service.ledger.reopening import ReopeningStore
+from service.ledger.single_service import SingleServiceStore
 from service.ledger.users import UserStore
 from trainers.errors import LedgerError
 
@@ -36,6 +37,7 @@ class Ledger(
     JobStore,
     JobLogStore,
     AuditStore,
+    SingleServiceStore,
 ):
     """Everything about all searches, in one SQLite file or PostgreSQL database.
 

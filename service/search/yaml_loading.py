@@ -23,6 +23,8 @@ MAX_FILE_BYTES = 256_000
 MAX_VALUES = 50_000
 """Most values that a file may hold once its aliases are written out."""
 MAX_DEPTH = 30
+MAX_NUMBER_LENGTH = 400
+"""No number of a spec needs more characters; Python refuses to read very long ones."""
 
 _TAG = "tag:yaml.org,2002:"
 
@@ -187,6 +189,11 @@ class _Builder:
 
     def _scalar(self, node: Node) -> Any:
         tag, text = str(node.tag), node.value
+        if tag in (f"{_TAG}int", f"{_TAG}float") and len(text) > MAX_NUMBER_LENGTH:
+            raise ConfigError(
+                f"{self._at(node)}: a number has at most {MAX_NUMBER_LENGTH} characters, but this "
+                f"one has {len(text)}; write it shorter, as `1e-4`, or quote it if it is text"
+            )
         if tag == f"{_TAG}null":
             return None
         if tag == f"{_TAG}bool":

@@ -29,12 +29,14 @@ def run(settings: ServiceSettings) -> None:
 
     Raises:
         ConfigError: the address may not be served, or is taken; nothing was started.
+        LedgerError: the ledger cannot be used, or another service serves it.
 
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger.open(settings.ledger.resolved()))
         refuse_open_door(ledger, settings)
+        stack.enter_context(ledger.serving())
         listener = stack.enter_context(_listen(settings))
         manager = JobManager(ledger, _backend(settings), settings)
         manager.start()

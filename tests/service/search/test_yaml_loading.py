@@ -92,6 +92,8 @@ def test_what_is_written_reads_back_equal(mapping):
         ("? [1, 2]\n: 3\n", "a key must be text"),
         ("a: &a [*a]", "more than 30 levels"),
         ("a: " + "[" * 1000, "nests too deeply"),
+        ("seed: " + "9" * 5000, "line 1: a number has at most 400 characters, .* 5000"),
+        ("lr: 0b" + "1" * 50_000, "a number has at most 400 characters"),
         ("a: " + "[" * 50 + "]" * 50, "more than 30 levels"),
     ],
 )

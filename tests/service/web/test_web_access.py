@@ -7,10 +7,11 @@ from fastapi.testclient import TestClient
 from study_in_ledger import add_study
 
 from service.jobs.settings import ServiceSettings
+from service.web import server
 from service.web.access import SESSION_COOKIE
 from service.web.app import create_app
 from service.web.server import refuse_open_door
-from trainers.errors import ConfigError
+from trainers.errors import ConfigError, LedgerError
 
 VISITORS = (None, "eve", "bob", "ada", "root")
 """Nobody; a submitter without rights here; a viewer of the project; the owner; an admin."""
@@ -271,6 +272,13 @@ def test_without_users_it_refuses_to_listen_elsewhere(empty):
     refuse_open_door(empty.ledger, ServiceSettings())
     empty.ledger.create_user("ada", "admin")
     refuse_open_door(empty.ledger, reachable)
+
+
+def test_a_second_service_on_a_ledger_starts_nothing(empty, monkeypatch):
+    monkeypatch.setattr(server, "_listen", lambda _: pytest.fail("it went on"))
+    settings = ServiceSettings(ledger={"url": empty.ledger.url})
+    with empty.ledger.serving(), pytest.raises(LedgerError, match="one service"):
+        server.run(settings)
 
 
 def test_the_first_user_closes_the_open_door(empty, monkeypatch):
