@@ -21,7 +21,7 @@ from service.scaling.study_sections import (
     VerifySpec,
 )
 from service.search.spec import SearchSpec
-from service.search.spec_checks import SECTIONS, check_name, trial_sections
+from service.search.spec_checks import SECTIONS, check_name, check_project, trial_sections
 from service.search.spec_explain import explain_spec, refuse_other_kind
 from service.search.spec_overrides import apply_overrides
 from service.search.spec_sections import ResourcesSpec, SpecSection
@@ -62,7 +62,7 @@ class StudySpec(SpecSection):
     kind: Literal["study"] = "study"
     name: Annotated[str, AfterValidator(check_name)] = "study"
     """Start of the study's id; by default made of the data's and the model's name."""
-    project: Annotated[str, Field(max_length=200)] = ""
+    project: Annotated[str, AfterValidator(check_project)] = ""
     """What energy and quotas are booked on."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 

@@ -16,6 +16,7 @@ from service.search.spec_checks import (
     SECTIONS,
     check_name,
     check_objectives,
+    check_project,
     check_spec,
     trial_sections,
 )
@@ -92,7 +93,7 @@ class SearchSpec(SpecSection):
     kind: Literal["search"] = "search"
     name: Annotated[str, AfterValidator(check_name)] = "search"
     """Start of the search's id; by default made of the data's and the model's name."""
-    project: Annotated[str, Field(max_length=200)] = ""
+    project: Annotated[str, AfterValidator(check_project)] = ""
     """What energy and quotas are booked on."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     mode: Literal["deterministic", "asynchronous"] = "deterministic"

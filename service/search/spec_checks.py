@@ -49,6 +49,20 @@ def check_name(name: str) -> str:
     )
 
 
+def check_project(project: str) -> str:
+    """Return a project's name if it is one line of at most 200 printable characters.
+
+    Raises:
+        ValueError: with the rule, the name and the next step.
+    """
+    if len(project) <= 200 and (project.isprintable() or not project):
+        return project
+    raise ValueError(
+        "`project` is one line of at most 200 printable characters, but got "
+        f"{project[:80]!r} of {len(project)}; shorten it, or leave out what cannot be printed"
+    )
+
+
 def trial_sections(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Return the trial's own sections of a spec, nested; dotted keys are taken apart."""
     own = {key: value for key, value in mapping.items() if str(key).split(".")[0] in SECTIONS}

@@ -82,6 +82,8 @@ def test_the_good_one_is_good():
         ("objectives: {val_error: minimize}", "objectives: {}", "`objectives` needs a metric"),
         ("objectives:", "constraints: {params: 3}\nobjectives:", "line 8: .*write e.g."),
         ("kind: search", "name: a b", "line 1: `name`"),
+        ("kind: search", 'project: "a\\0b"', "line 1: `project` is one line .*of 3; shorten"),
+        ("kind: search", f"project: {'p' * 201}", "line 1: `project` is one line .*of 201"),
         ("kind: search", "seed: -1", "line 1: `seed`"),
         ("kind: search", "mode: fast", "line 1: `mode`.*'fast'"),
         ("kind: search", "resources: {gpus_per_worker: 2}", "`resources.gpus_per_worker`.*got 2"),
