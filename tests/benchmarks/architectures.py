@@ -58,7 +58,6 @@ REMARKS = (
     "`loop over` names torch's layer where torch has one of that kind; `our module` is made of "
     "torch's layers, or torch has none: then the loop runs our module with torch's optimizer.",
     "CMA-ES runs on an MLP 40-2-10; everything else of its table on 40-64-64-10.",
-    "Fused convolutions stay lane by lane on a CPU whatever they measure (see `plan.py`).",
     "A rule's loop is backpropagation by autograd through the same net: how much a rule costs "
     "beside it is the rule's nature, so it has no aim; written-out `backprop` has its own test.",
 )
