@@ -1,6 +1,6 @@
 """Energy: one meter per host, windows of time, and attribution that always adds up."""
 
-from service.energy.accounts import EnergyAccounts, accounts
+from service.energy.accounts import EnergyAccounts, accounts, cost_kwh
 from service.energy.attribution import Attribution, Spent, attribute
 from service.energy.host import HostMeter, WindowMaker
 from service.energy.meter import CodeCarbonMeter, Meter, MeterFacts, Reading
@@ -23,5 +23,6 @@ __all__ = [
     "WindowMaker",
     "accounts",
     "attribute",
+    "cost_kwh",
     "member_key",
 ]

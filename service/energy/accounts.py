@@ -128,6 +128,14 @@ def accounts(ledger: Ledger, search_id: str) -> EnergyAccounts:
     return _fold(search_id, attribution, spans, meters)
 
 
+def cost_kwh(per_trial: pd.DataFrame) -> dict[int, float]:
+    """Return {trial_id: kWh} by which trials are ranked, of the table of `EnergyAccounts`."""
+    return {
+        int(trial_id): float(kwh)
+        for trial_id, kwh in zip(per_trial["trial_id"], per_trial["cost_kwh"], strict=True)
+    }
+
+
 def _windows(ledger: Ledger, spans: Sequence[SpanRecord]) -> list[Window]:
     rows = {}
     for span in spans:

@@ -164,13 +164,11 @@ class Facts:
     @cached_property
     def trial_kwh(self) -> dict[int, float]:
         """What rankings by energy use: active energy, and an estimate for time without a meter."""
+        from service.energy import cost_kwh
+
         if self.accounts is None:
             return {}
-        table = self.accounts.per_trial
-        return {
-            int(trial_id): float(kwh)
-            for trial_id, kwh in zip(table["trial_id"], table["cost_kwh"], strict=True)
-        }
+        return cost_kwh(self.accounts.per_trial)
 
     @cached_property
     def counts(self) -> dict[str, int]:

@@ -222,13 +222,9 @@ def _flops(trial: TrialRecord) -> float:
 
 def _kwh(ledger: Ledger, study_id: str, trials: Mapping[int, TrialRecord]) -> dict[int, float]:
     """Return each trial's energy as if it had been trained alone; trials without are left out."""
-    from service.energy import accounts
+    from service.energy import accounts, cost_kwh
 
-    table = accounts(ledger, study_id).per_trial
-    own = {
-        int(trial_id): float(kwh)
-        for trial_id, kwh in zip(table["trial_id"], table["cost_kwh"], strict=True)
-    }
+    own = cost_kwh(accounts(ledger, study_id).per_trial)
     forks = [t for t in trials.values() if t.parent_trial is not None and t.trial_id in own]
     first: dict[int, int] = {}
     for trial_id, epoch, _, _ in ledger.epoch_rows(study_id, [t.trial_id for t in forks]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from service.energy import accounts
+from service.energy import accounts, cost_kwh
 from service.ledger.records import TrialRecord
 from service.search.context import SearchContext
 from service.search.objectives import Objective
@@ -55,11 +55,7 @@ def metrics_at(
 def _energy_kwh(context: SearchContext) -> dict[int, float]:
     """Return what each trial took up to now; time without a meter is estimated."""
     context.energy.flush()
-    table = accounts(context.ledger, context.search_id).per_trial
-    return {
-        int(trial_id): float(kwh)
-        for trial_id, kwh in zip(table["trial_id"], table["cost_kwh"], strict=True)
-    }
+    return cost_kwh(accounts(context.ledger, context.search_id).per_trial)
 
 
 def values_of(metrics: Mapping[str, float], objectives: Sequence[Objective]) -> tuple[float, ...]:
